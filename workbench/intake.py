@@ -1,0 +1,135 @@
+"""Sounds read, cut at their onsets, trimmed and measured, in several processes."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import multiprocessing
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from . import audio, descriptors, synthesis
+from .stores import DataError
+
+__all__ = ["LONG", "SECTION", "Result", "Task", "parallel"]
+
+LONG = 10.0  # s; a longer file with several onsets is a recording, not a clip
+SECTION = 60.0  # s of a recording that one task reads
+
+
+class Task(NamedTuple):
+    """One file, one section of a recording, or one synthetic clip; `key` names it in the journal."""
+
+    key: str
+    path: str
+    common: dict  # columns of its rows and rejects
+    file: Path | None = None
+    start: float = 0.0
+    seconds: float = 0.0  # 0 for the whole of a file
+    made: tuple = ()  # seed and key of a synthetic clip, which has no file
+
+
+class Result(NamedTuple):
+    rows: list[dict]
+    arrays: list[tuple[np.ndarray, np.ndarray]]  # clip (T,) int16 and vector (D,) float16
+    rejects: list[dict]
+
+
+def parallel(tasks: list[Task], rate: int, length: int, workers: int | None) -> Iterator[tuple[Task, Result]]:
+    """Results in the order of the tasks for any number of processes; few are under way, so that memory stays flat."""
+    batches = [tasks[i : i + 8] for i in range(0, len(tasks), 8)]
+    free = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = min(workers or free, len(batches) // 4)  # starting one costs a second
+    if workers <= 1:
+        for batch in batches:
+            yield from zip(batch, _take(batch, rate, length), strict=True)
+        return
+    context = multiprocessing.get_context(
+        "spawn" if sys.platform == "win32" else "forkserver"
+    )  # fork and torch's threads: no
+    if sys.platform != "win32":
+        context.set_forkserver_preload([__name__, "scipy.signal"])  # imported once, not once a worker
+    waiting: deque = deque()
+    pool = ProcessPoolExecutor(
+        workers, mp_context=context, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
+    )
+    try:
+        for batch in batches:
+            waiting.append((batch, pool.submit(_take, batch, rate, length)))
+            if len(waiting) > 4 * workers:
+                yield from zip(waiting[0][0], waiting[0][1].result(), strict=True)
+                waiting.popleft()
+        while waiting:
+            yield from zip(waiting[0][0], waiting[0][1].result(), strict=True)
+            waiting.popleft()
+    except BrokenProcessPool as error:
+        raise DataError(
+            f"a worker process died near {waiting[0][0][0].path}; build again to go on from there, "
+            "with workers=1 to see why. (A script must build below `if __name__ == '__main__':`)"
+        ) from error
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _take(tasks: Sequence[Task], rate: int, length: int) -> list[Result]:
+    """Read, slice, trim and measure some tasks: what a worker does."""
+    return [_take_one(task, rate, length) for task in tasks]
+
+
+def _take_one(task: Task, rate: int, length: int) -> Result:
+    result, offset = Result([], [], []), max(0.0, task.start - 0.05)
+    try:
+        if task.made:
+            x, facts = synthesis.make(task.made[1], seed=task.made[0], rate=rate, seconds=length / rate)
+            x, from_rate, pieces = x[:, None], rate, [(0, x[:, None])]
+        else:
+            x, from_rate = audio.read(task.file, offset, task.seconds + length / rate + 0.05 if task.seconds else None)
+            facts, pieces = {}, _pieces(task, x, from_rate, offset, length / rate)
+    except audio.AudioError as error:
+        result.rejects.append({**task.common, "reason": str(error)})
+        return result
+    sliced = bool(task.seconds) or len(pieces) > 1
+    for begin, piece in pieces:
+        at = offset + begin / from_rate
+        try:
+            clip, gain, start = audio.shot(piece, from_rate, length, rate)
+        except audio.AudioError as error:
+            result.rejects.append({**task.common, "reason": f"at {at:.3f} s: " * sliced + str(error)})
+            continue
+        pcm = np.round(clip * 32767).astype(np.int16)
+        clip = pcm / np.float32(32767)  # measured as it is stored: rounding is audible to a flatness
+        row = {
+            "name": Path(task.path).stem + f" {at + start:.3f} s" * sliced,
+            **task.common,
+            "sha": hashlib.sha256(pcm.tobytes()).hexdigest(),
+            "start": at + start,
+            "source_rate": from_rate,
+            "channels": x.shape[1],
+            "seconds": len(piece) / from_rate,
+            "gain": gain,
+        }
+        result.rows.append(row | facts | descriptors.describe(clip, rate))
+        result.arrays.append((pcm, descriptors.embed(clip[None], rate)[0].astype(np.float16)))
+    return result
+
+
+def _pieces(task: Task, x: np.ndarray, rate: int, offset: float, clip: float) -> list[tuple[int, np.ndarray]]:
+    """The whole of a file, or the parts of a recording from each onset to the next, with where they begin."""
+    if not task.seconds and len(x) <= max(LONG, 3 * clip) * rate:
+        return [(0, x)]
+    starts = audio.onsets(audio.centre(audio.mono(x)), rate)
+    if not task.seconds and len(starts) < 3:  # one hit with a long tail, or a drone
+        return [(0, x)]
+    ends = np.minimum(np.append(starts[1:], len(x)), starts + round((clip + 0.1) * rate))
+    begin = task.start - offset
+    end = begin + (task.seconds or math.inf)
+    return [(s, x[s:e]) for s, e in zip(starts, ends, strict=True) if begin <= s / rate < end]
