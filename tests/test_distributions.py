@@ -1,0 +1,173 @@
+"""Laws of posteriors, priors and flows."""
+
+import math
+
+import pytest
+import torch
+from torch.distributions import MultivariateNormal, Normal, kl_divergence
+
+from workbench.distributions import PRIORS, FlowPosterior, Gaussian, GaussianPrior, keyed_noise, kl, prior
+from workbench.flows import KINDS, Flow
+
+L, C = 4, 3
+
+
+def shaken(module, scale=0.2):
+    """Away from the identity that flows start as."""
+    generator = torch.Generator().manual_seed(1)
+    for p in module.parameters():
+        p.data += scale * torch.randn(p.shape, generator=generator)
+    return module.double().eval()
+
+
+@pytest.fixture(scope="module")
+def latents():
+    """Three labelled clusters, 600 latents."""
+    c = torch.eye(C).repeat_interleave(200, 0)
+    z = keyed_noise(0, range(600), L) * torch.tensor([1.0, 0.5, 0.3, 1.5]) + 2 * c @ keyed_noise(1, range(C), L)
+    return z, c
+
+
+def fitted(kind, latents, conditional=True):
+    z, c = latents
+    p = prior(kind, L, C if conditional else 0, **({"layers": 2, "hidden": 16} if kind in KINDS else {}))
+    p.fit(z, c if conditional else None)
+    return shaken(p, 0.05)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("context", [0, 3])
+def test_flows_are_bijections_with_the_jacobian_they_say(kind, context):
+    flow = shaken(Flow(kind, L, context, layers=3, hidden=16))
+    z, c = 2 * keyed_noise(0, range(5), L).double(), keyed_noise(1, range(5), context).double() if context else None
+    u, ladj = flow(z, c)
+    back, inverse_ladj = flow.inverse(u, c)
+    torch.testing.assert_close(back, z)
+    torch.testing.assert_close(inverse_ladj, -ladj)
+    for i in range(5):
+        row = None if c is None else c[i : i + 1]
+        jacobian = torch.autograd.functional.jacobian(lambda v, row=row: flow(v, row)[0][0], z[i : i + 1])[:, 0]
+        torch.testing.assert_close(torch.linalg.slogdet(jacobian).logabsdet, ladj[i])
+    assert ladj.std() > 1e-3  # it is not the identity any more
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_flows_start_as_a_permutation(kind):
+    z = keyed_noise(0, range(5), L)
+    u, ladj = Flow(kind, L)(z)
+    torch.testing.assert_close(u.sort(1).values, z.sort(1).values)
+    torch.testing.assert_close(ladj, torch.zeros(5), atol=1e-5, rtol=0)
+
+
+def test_a_flow_of_one_dimension_or_of_no_known_kind_is_refused():
+    with pytest.raises(ValueError, match="1 dimension"):
+        Flow("realnvp", 1)
+    with pytest.raises(ValueError, match="known are realnvp, spline"):
+        Flow("glow", 4)
+
+
+def test_gaussian_divergence_is_the_closed_form():
+    q = Gaussian(keyed_noise(0, range(6), L), 0.3 * keyed_noise(1, range(6), L) - 1)
+    expected = kl_divergence(Normal(q.mean, q.log_std.exp()), Normal(0.0, 1.0))
+    torch.testing.assert_close(q.kl_standard(), expected)
+    z = q.sample(keyed_noise(2, range(6), L))
+    torch.testing.assert_close(q.log_prob(z), Normal(q.mean, q.log_std.exp()).log_prob(z).sum(1))
+
+
+def test_flow_posterior_has_the_exact_density_and_the_divergence_of_its_draws():
+    base = Gaussian(keyed_noise(0, range(6), L).double(), torch.full((6, L), -1.0).double())
+    h = keyed_noise(1, range(6), 5).double()
+    flow = shaken(Flow("realnvp", L, 5, layers=2, hidden=8))
+    q, noise = FlowPosterior(base, flow, h), keyed_noise(2, range(6), L).double()
+    z0 = base.sample(noise)
+    z = q.sample(noise)
+    for i in range(6):  # change of variables, by the determinant itself
+        jacobian = torch.autograd.functional.jacobian(
+            lambda v, i=i: flow.inverse(v, h[i : i + 1])[0][0], z0[i : i + 1]
+        )[:, 0]
+        torch.testing.assert_close(q.log_prob(z)[i], base.log_prob(z0)[i] - torch.linalg.slogdet(jacobian).logabsdet)
+    torch.testing.assert_close(q.mean, flow.inverse(base.mean, h)[0])
+    expected = (q.log_prob(z) + 0.5 * (z.square() + math.log(2 * math.pi)).sum(1)).mean()
+    torch.testing.assert_close(kl(q, z)[0], expected)
+
+
+def test_free_bits_are_a_floor_for_each_latent():
+    mean = torch.zeros(8, L)
+    mean[:, 0] = 3.0  # one dimension that says much, the others nothing
+    q = Gaussian(mean, torch.zeros(8, L))
+    nats, floored = kl(q, mean, free_bits=0.1)
+    assert nats.item() == pytest.approx(4.5) and floored.item() == pytest.approx(4.5 + 0.3)
+
+
+@pytest.mark.parametrize("kind", PRIORS)
+@pytest.mark.parametrize("conditional", [True, False])
+def test_priors_are_densities(kind, conditional, latents):
+    """Importance sampling from a wide Gaussian: every density integrates to one."""
+    p = fitted(kind, latents, conditional)
+    n = 100_000
+    wide = MultivariateNormal(torch.zeros(L).double(), 9.0 * torch.eye(L).double())
+    z = keyed_noise(3, range(n), L).double() * 3
+    for c in [None, *torch.eye(C).double()] if conditional else [None]:
+        with torch.no_grad():
+            log_p = p.log_prob(z, None if c is None else c.expand(n, -1))
+        assert (log_p - wide.log_prob(z)).exp().mean().item() == pytest.approx(1, abs=0.1), kind
+
+
+@pytest.mark.parametrize("kind", PRIORS)
+def test_draws_have_the_density_that_the_prior_claims(kind, latents):
+    """For draws of p itself, E[grad log p] = 0 and log p is about minus its entropy: compared by moments."""
+    p = fitted(kind, latents)
+    z, c = p.sample(20_000, seed=1), p.labels(20_000, 1)
+    again = z.requires_grad_(True)
+    (score,) = torch.autograd.grad(p.log_prob(again, c).sum(), again)
+    assert score.mean(0).abs().max() < 0.15 and (score * again).mean(0).add(1).abs().max() < 0.15  # Stein's identity
+
+
+@pytest.mark.parametrize("kind", PRIORS)
+def test_a_draw_depends_on_its_seed_and_number_alone(kind, latents):
+    p = fitted(kind, latents)
+    assert torch.equal(p.labels(50, 1)[:7], p.labels(7, 1))
+    torch.testing.assert_close(p.sample(50, seed=1)[:7], p.sample(7, seed=1))
+    assert not torch.allclose(p.sample(7, seed=1), p.sample(7, seed=2))
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "mixture", *KINDS])
+def test_a_fitted_prior_explains_latents_better_than_the_standard_one(kind, latents):
+    z, c = latents
+    richer, plain = fitted(kind, latents), fitted("standard", latents)
+    assert richer.log_prob(z.double(), c.double()).mean() > plain.log_prob(z.double()).mean() + 1
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "mixture", *KINDS])
+def test_an_unknown_label_is_the_mean_over_labels(kind, latents):
+    p = fitted(kind, latents)
+    z = latents[0][:5].double()
+    each = torch.stack([p.log_prob(z, r.expand(5, -1)) for r in torch.eye(C).double()])
+    torch.testing.assert_close(p.log_prob(z), torch.logsumexp(each, 0) - math.log(C))
+    mixed = torch.eye(C).double()[[0, 1, 2, 0, 1]]
+    mixed[0] = 0
+    torch.testing.assert_close(p.log_prob(z, mixed)[:1], p.log_prob(z)[:1])
+
+
+def test_gaussian_prior_of_one_label_is_the_sample_covariance(latents):
+    z, _ = latents
+    p = GaussianPrior(L)
+    p.fit(z, None)
+    torch.testing.assert_close((p.roots[0] @ p.roots[0].T), z.T.cov(correction=0), atol=2e-3, rtol=0)
+
+
+def test_temperature_zero_is_the_mean_of_each_label(latents):
+    p = fitted("realnvp", latents)
+    torch.testing.assert_close(p.sample(C, torch.eye(C).double(), temperature=0.0), p.mean)
+
+
+def test_keyed_noise_is_normal_and_independent_between_keys():
+    a, b = keyed_noise([0, 1], range(20_000), 2), keyed_noise([0, 2], range(20_000), 2)
+    assert abs(a.mean()) < 0.02 and abs(a.std() - 1) < 0.02 and abs((a**4).mean() - 3) < 0.15
+    assert (a * b).mean().abs() < 0.02 and (a[:-1] * a[1:]).mean().abs() < 0.02
+    assert torch.equal(keyed_noise(5, [3, 9], 2)[1:], keyed_noise(5, [9], 2))
+
+
+def test_an_unknown_prior_lists_the_known():
+    with pytest.raises(ValueError, match="standard, gaussian, mixture, realnvp, spline"):
+        prior("vamp", 4)

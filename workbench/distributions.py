@@ -1,0 +1,377 @@
+r"""Posteriors q(z | x) and priors p(z) of a latent z, and the divergence between them.
+
+A variational autoencoder maximises a lower bound of the evidence of a clip x (Kingma and Welling, 2014,
+https://arxiv.org/abs/1312.6114),
+
+.. math:: \log p(x) \ge E_{q(z|x)}[\log p(x | z)] - \operatorname{KL}(q(z | x) \,\|\, p(z)),
+
+where the divergence is counted in nats per clip: summed over the L dimensions of z and averaged over nothing but clips.
+
+A *Gaussian posterior* is :math:`z_0 = \mu(x) + \sigma(x) \epsilon` with :math:`\epsilon \sim N(0, I)`. A *flow
+posterior* carries that draw through a bijection :math:`z = f^{-1}(z_0; h(x))` conditioned on the encoder's features,
+so that (Rezende and Mohamed, 2015, https://arxiv.org/abs/1505.05770)
+
+.. math:: \log q(z | x) = \log N(z_0; \mu, \sigma^2) - \log |\det \partial f^{-1} / \partial z_0|
+
+is exact. Its divergence has no closed form and is estimated by Monte Carlo, :math:`\log q(z|x) - \log p(z)`.
+
+Training pulls each q(z | x) towards a standard normal, but the *aggregate posterior*
+:math:`\frac{1}{N} \sum_i q(z | x_i)` never gets there: draws from N(0, I) fall into holes that the decoder has never
+seen. The cure is to fit a prior to the aggregate posterior once the encoder is frozen (two-stage VAE: Dai and Wipf,
+2019, https://arxiv.org/abs/1903.05789). From poor to rich: standard normal, full-covariance Gaussian, Gaussian mixture,
+normalizing flow. Each may know the label: p(z | c), and then :math:`p(z) = \sum_c p(c) p(z | c)`.
+"""
+
+import abc
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.special import ndtri
+from torch import Tensor, nn
+
+from workbench import flows
+
+__all__ = [
+    "PRIORS",
+    "FlowPosterior",
+    "FlowPrior",
+    "Gaussian",
+    "GaussianPrior",
+    "MixturePrior",
+    "Posterior",
+    "Prior",
+    "StandardPrior",
+    "keyed_noise",
+    "kl",
+    "prior",
+]
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+def keyed_noise(seed: int | Sequence[int], index: Sequence[int], *size: int) -> Tensor:
+    """Standard normal noise (n, *size), row i a function of (seed, index[i]) alone, whatever the batch.
+
+    A counter-based generator, as torch's know only one stream: SplitMix64 (Steele et al., 2014,
+    https://doi.org/10.1145/2660193.2660195) of (seed, index, place), through the normal quantile function.
+    """
+    key = np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]
+    rows, places = np.asarray(index, np.uint64)[:, None], np.arange(math.prod(size), dtype=np.uint64)
+    bits = splitmix(splitmix(rows ^ key) + places)
+    return torch.from_numpy(ndtri(((bits >> np.uint64(11)) + 0.5) * 2.0**-53).astype(np.float32)).reshape(-1, *size)
+
+
+def splitmix(x: np.ndarray) -> np.ndarray:
+    x = x + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+# ---------------------------------------------------------------------------------------------------- posteriors
+
+
+class Posterior(abc.ABC):
+    """q(z | x) of a batch of clips. `noise` is standard normal, shaped like z: randomness comes from the caller.
+
+    `mean` is the point that stands for the clip, (B, L) or (B, L, N).
+    """
+
+    mean: Tensor
+
+    @abc.abstractmethod
+    def sample(self, noise: Tensor) -> Tensor: ...
+
+    @abc.abstractmethod
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Nats, (B,)"""
+
+    @abc.abstractmethod
+    def kl_standard(self, z: Tensor) -> Tensor:
+        """Divergence from N(0, I) in nats, per dimension where it has a closed form: (B, L), otherwise (B, 1)."""
+
+
+@dataclass(frozen=True)
+class Gaussian(Posterior):
+    """Diagonal Gaussian; `mean` and `log_std` are (B, L) or (B, L, N)."""
+
+    mean: Tensor
+    log_std: Tensor
+
+    def sample(self, noise: Tensor) -> Tensor:
+        return self.mean + self.log_std.exp() * noise
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        u = (z - self.mean) * (-self.log_std).exp()
+        return -(0.5 * u.square() + self.log_std + 0.5 * LOG_2PI).flatten(1).sum(1)
+
+    def kl_standard(self, z: Tensor | None = None) -> Tensor:
+        nats = 0.5 * (self.mean.square() + (2 * self.log_std).exp() - 1) - self.log_std
+        return nats.flatten(2).sum(2) if nats.dim() > 2 else nats
+
+
+@dataclass(frozen=True)
+class FlowPosterior(Posterior):
+    """A Gaussian carried through a flow that is conditioned on the encoder's features `h` (B, H)."""
+
+    base: Gaussian
+    flow: nn.Module
+    h: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """The image of the base's mean (not the expectation, which has no closed form)."""
+        return self.flow.inverse(self.base.mean, self.h)[0]
+
+    def sample(self, noise: Tensor) -> Tensor:
+        return self.flow.inverse(self.base.sample(noise), self.h)[0]
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        z0, ladj = self.flow(z, self.h)
+        return self.base.log_prob(z0) + ladj
+
+    def kl_standard(self, z: Tensor) -> Tensor:
+        return (self.log_prob(z) - standard_log_prob(z))[:, None]
+
+
+def standard_log_prob(z: Tensor) -> Tensor:
+    return -0.5 * (z.square() + LOG_2PI).flatten(1).sum(1)
+
+
+def kl(posterior: Posterior, z: Tensor, free_bits: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Divergence of q(z | x) from N(0, I) in nats per clip, and the same with a floor, as training uses it.
+
+    Free bits leave the first nats of each dimension unpunished (Kingma et al., 2016,
+    https://arxiv.org/abs/1606.04934): the floor acts on a dimension's mean over the batch, or, for a posterior without
+    a closed form, on the whole divergence.
+
+    Arguments:
+        z: the draw (B, L) that the reconstruction uses; Monte Carlo divergences need it.
+        free_bits: nats per dimension.
+    """
+    nats = posterior.kl_standard(z).mean(0)
+    floor = free_bits * z.shape[1] / nats.shape[0]
+    return nats.sum(), nats.clamp_min(floor).sum()
+
+
+# -------------------------------------------------------------------------------------------------------- priors
+
+
+class Prior(nn.Module, abc.ABC):
+    """p(z) or p(z | c) of latents (B, L); c (B, C) is one row per clip that sums to one, a label or a mix of labels.
+
+    Arguments:
+        latent: L. contexts: C, 0 for a prior that knows no labels.
+    """
+
+    def __init__(self, latent: int, contexts: int = 0):
+        super().__init__()
+        self.latent, self.contexts = latent, contexts
+        self.noise_size = latent
+        self.register_buffer("frequency", torch.full((contexts,), 1 / max(contexts, 1)))  # p(c)
+
+    @abc.abstractmethod
+    def transport(self, noise: Tensor, c: Tensor | None) -> Tensor:
+        """Standard normal noise (B, noise_size) -> z (B, L)"""
+
+    @abc.abstractmethod
+    def conditional_log_prob(self, z: Tensor, c: Tensor | None) -> Tensor:
+        """log p(z | c) in nats, (B,)"""
+
+    @abc.abstractmethod
+    def fit(self, z: Tensor, c: Tensor | None) -> None:
+        """Set what has a closed form from draws of the aggregate posterior, (N, L) and (N, C)."""
+
+    def log_prob(self, z: Tensor, c: Tensor | None = None) -> Tensor:
+        """log p(z | c), or log p(z) where c is None or a row of zeros (a clip of an unknown label)."""
+        if not self.contexts:
+            return self.conditional_log_prob(z, None)
+        if c is None:
+            rows = torch.eye(self.contexts, dtype=z.dtype, device=z.device)
+            each = [self.conditional_log_prob(z, r.expand(len(z), -1)) for r in rows]
+            return torch.logsumexp(torch.stack(each) + self.frequency.clamp_min(1e-12).log()[:, None], 0)
+        known = c.sum(1) > 0
+        if known.all():
+            return self.conditional_log_prob(z, c)
+        result = z.new_empty(len(z))
+        result[~known] = self.log_prob(z[~known])
+        if known.any():
+            result[known] = self.conditional_log_prob(z[known], c[known])
+        return result
+
+    def sample(self, n: int, c: Tensor | None = None, seed: int = 0, temperature: float = 1.0) -> Tensor:
+        """n latents (n, L); row i is a function of (seed, i). Without c, a prior that knows labels draws them too."""
+        noise = keyed_noise([seed, 0], range(n), self.noise_size).to(self.frequency)
+        return self.transport(noise * temperature, self.labels(n, seed) if c is None else c)
+
+    def labels(self, n: int, seed: int) -> Tensor | None:
+        """One-hot labels (n, C) after p(c), keyed like the draws."""
+        if not self.contexts:
+            return None
+        u = torch.special.ndtr(keyed_noise([seed, 1], range(n), 1)[:, 0]).to(self.frequency)
+        rows = torch.searchsorted(self.frequency.cumsum(0), u).clamp_max(self.contexts - 1)
+        return nn.functional.one_hot(rows, self.contexts).to(self.frequency)
+
+    @property
+    def mean(self) -> Tensor:
+        """The latent that zero noise is carried to, under each label in turn: (max(C, 1), L)."""
+        c = torch.eye(self.contexts).to(self.frequency) if self.contexts else None
+        return self.transport(self.frequency.new_zeros(max(self.contexts, 1), self.noise_size), c)
+
+
+class StandardPrior(Prior):
+    """N(0, I), whatever the label: what a plain variational autoencoder draws from."""
+
+    def transport(self, noise: Tensor, c: Tensor | None) -> Tensor:
+        return noise
+
+    def conditional_log_prob(self, z: Tensor, c: Tensor | None) -> Tensor:
+        return standard_log_prob(z)
+
+    def fit(self, z: Tensor, c: Tensor | None) -> None:
+        if c is not None:
+            self.frequency.copy_(c.mean(0))
+
+
+class GaussianPrior(Prior):
+    r"""Full-covariance Gaussian, one for each label.
+
+    A label's covariance is shrunk towards the pooled one within labels,
+    :math:`(n_c \Sigma_c + L \Sigma) / (n_c + L)`, since a class of a sample pack often has fewer clips than z has
+    dimensions (regularised discriminant analysis: Friedman, 1989, https://doi.org/10.2307/2289860).
+    """
+
+    def __init__(self, latent: int, contexts: int = 0):
+        super().__init__(latent, contexts)
+        rows = max(contexts, 1)
+        self.register_buffer("means", torch.zeros(rows, latent))
+        self.register_buffer("roots", torch.eye(latent).repeat(rows, 1, 1))  # Cholesky factors
+
+    def fit(self, z: Tensor, c: Tensor | None) -> None:
+        StandardPrior.fit(self, z, c)
+        rows = torch.zeros(len(z), dtype=torch.long, device=z.device) if c is None else c.argmax(1)
+        z, rows = z.double(), rows.to(z.device)
+        groups = [z[rows == i] for i in range(len(self.means))]
+        means = torch.stack([g.mean(0) if len(g) else z.mean(0) for g in groups])
+        centred = [g - m for g, m in zip(groups, means, strict=True)]
+        jitter = 1e-4 * torch.eye(self.latent, dtype=z.dtype, device=z.device)
+        pooled = sum(g.T @ g for g in centred) / len(z) + jitter
+        weight = self.latent if self.contexts else 0
+        covariances = [(g.T @ g + weight * pooled) / max(len(g) + weight, 1) + jitter for g in centred]
+        self.means.copy_(means)
+        self.roots.copy_(torch.linalg.cholesky(torch.stack(covariances)))
+
+    def moments(self, c: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Mean (B, L) and root (B, L, L) of each row's label; a mix of labels mixes both."""
+        if c is None:
+            return self.means, self.roots
+        return c @ self.means, torch.einsum("bc,cij->bij", c, self.roots)
+
+    def transport(self, noise: Tensor, c: Tensor | None) -> Tensor:
+        mean, root = self.moments(c)
+        return mean + (root @ noise[:, :, None])[:, :, 0]
+
+    def whiten(self, z: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The inverse of `transport`, and its log |det J|."""
+        mean, root = self.moments(c)
+        u = torch.linalg.solve_triangular(root, (z - mean)[:, :, None], upper=False)[:, :, 0]
+        return u, -root.diagonal(dim1=1, dim2=2).log().sum(1)
+
+    def conditional_log_prob(self, z: Tensor, c: Tensor | None) -> Tensor:
+        u, ladj = self.whiten(z, c)
+        return standard_log_prob(u) + ladj
+
+
+class MixturePrior(Prior):
+    """Gaussian mixture with full covariances, shared by the labels, which differ in how they weigh its components.
+
+    The number of components is the one with the best likelihood on a fifth of the latents held back.
+    """
+
+    COMPONENTS = (1, 2, 4, 8, 16)
+
+    def __init__(self, latent: int, contexts: int = 0):
+        super().__init__(latent, contexts)
+        self.noise_size = latent + 1  # the last one picks the component
+        k = max(self.COMPONENTS)
+        self.register_buffer("weights", torch.full((max(contexts, 1), k), 1 / k))  # p(k | c); spare components weigh 0
+        self.register_buffer("means", torch.zeros(k, latent))
+        self.register_buffer("roots", torch.eye(latent).repeat(k, 1, 1))
+
+    def fit(self, z: Tensor, c: Tensor | None) -> None:
+        from sklearn.mixture import GaussianMixture
+
+        StandardPrior.fit(self, z, c)
+        x = z.double().cpu().numpy()
+        held = np.random.default_rng(0).permutation(len(x)) < len(x) // 5
+        sizes = [k for k in self.COMPONENTS if k == 1 or len(x) > 4 * k * 5]
+
+        def mixture(k: int, rows: np.ndarray) -> GaussianMixture:
+            # Half the covariance of the whole keeps a component of few clips from collapsing onto them.
+            return GaussianMixture(k, reg_covar=0.05 * float(x.var(0).mean()), max_iter=50, random_state=0).fit(rows)
+
+        best = mixture(max(sizes, key=lambda k: mixture(k, x[~held]).score(x[held])), x)
+        k = best.n_components
+        rows = np.ones((len(x), 1)) if c is None else c.cpu().numpy()
+        weights = rows.T @ best.predict_proba(x) + best.weights_  # one clip's worth of the whole pack for each label
+        self.weights.zero_()
+        self.weights[:, :k] = torch.from_numpy(weights / weights.sum(1, keepdims=True))
+        self.means[:k] = torch.from_numpy(best.means_)
+        self.roots[:k] = torch.from_numpy(np.linalg.cholesky(best.covariances_))
+
+    def component_weights(self, n: int, c: Tensor | None) -> Tensor:
+        return self.weights.expand(n, -1) if c is None else c @ self.weights
+
+    def transport(self, noise: Tensor, c: Tensor | None) -> Tensor:
+        edges = self.component_weights(len(noise), c).cumsum(1)
+        u = torch.special.ndtr(noise[:, -1:]) * edges[:, -1:]
+        k = torch.searchsorted(edges, u)[:, 0].clamp_max(len(self.means) - 1)
+        return self.means[k] + (self.roots[k] @ noise[:, :-1, None])[:, :, 0]
+
+    def conditional_log_prob(self, z: Tensor, c: Tensor | None) -> Tensor:
+        u = torch.linalg.solve_triangular(self.roots, (z[None] - self.means[:, None]).transpose(1, 2), upper=False)
+        each = -0.5 * (u.square() + LOG_2PI).sum(1) - self.roots.diagonal(dim1=1, dim2=2).log().sum(1)[:, None]
+        return torch.logsumexp(each.T + self.component_weights(len(z), c).clamp_min(1e-30).log(), 1)
+
+
+class FlowPrior(Prior):
+    """A normalizing flow on top of the full-covariance Gaussian of each label: z = Gaussian(flow(noise)).
+
+    The Gaussian standardises the latents and is fitted in closed form; the flow starts as the identity and learns
+    what is left, so that with early stopping its held-out likelihood starts at that baseline.
+    """
+
+    def __init__(
+        self, kind: str, latent: int, contexts: int = 0, layers: int = 6, hidden: int = 128, dropout: float = 0.2
+    ):
+        super().__init__(latent, contexts)
+        self.gaussian = GaussianPrior(latent, contexts)
+        self.flow = flows.Flow(kind, latent, contexts, layers, hidden, dropout)
+
+    def fit(self, z: Tensor, c: Tensor | None) -> None:
+        StandardPrior.fit(self, z, c)
+        self.gaussian.fit(z, c)
+
+    def transport(self, noise: Tensor, c: Tensor | None) -> Tensor:
+        return self.gaussian.transport(self.flow.inverse(noise, c)[0], c)
+
+    def conditional_log_prob(self, z: Tensor, c: Tensor | None) -> Tensor:
+        v, a = self.gaussian.whiten(z, c)
+        u, b = self.flow(v, c)
+        return standard_log_prob(u) + a + b
+
+
+PRIORS = ("standard", "gaussian", "mixture", *flows.KINDS)
+
+
+def prior(kind: str, latent: int, contexts: int = 0, **flow_settings) -> Prior:
+    """The prior called `kind`, one of PRIORS; `flow_settings` (layers, hidden, dropout) are for flows."""
+    closed = {"standard": StandardPrior, "gaussian": GaussianPrior, "mixture": MixturePrior}
+    if kind in closed:
+        return closed[kind](latent, contexts)
+    if kind in flows.KINDS:
+        return FlowPrior(kind, latent, contexts, **flow_settings)
+    raise ValueError(f"There is no prior '{kind}'; known are {', '.join(PRIORS)}.")

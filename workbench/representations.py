@@ -1,0 +1,158 @@
+"""Invertible views of a clip: PQMF sub-bands, complex STFT, overlapping frames."""
+
+import functools
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy import optimize, signal
+from torch import Tensor, nn
+
+__all__ = ["PQMF", "STFT", "Frames"]
+
+
+@functools.cache
+def prototype(bands: int, attenuation: float) -> np.ndarray:
+    """Kaiser low-pass whose autocorrelation vanishes at multiples of 2 x bands (377 taps for 16 bands at 100 dB)."""
+
+    def design(cutoff: float) -> np.ndarray:
+        taps, beta = signal.kaiserord(attenuation, cutoff / np.pi)
+        return signal.firwin(2 * (taps // 2) + 1, cutoff / np.pi, window=("kaiser", beta), scale=False)
+
+    def overlap(cutoff: float) -> float:
+        h = design(cutoff)
+        r = signal.fftconvolve(h, h[::-1])[h.size - 1 :: 2 * bands]
+        return np.abs(r[1:]).max()
+
+    # The number of taps steps with the cutoff, so the error is only piecewise smooth: look on a grid first.
+    grid = np.linspace(0.8, 1.4, 61) * np.pi / (2 * bands)
+    start = grid[np.argmin([overlap(c) for c in grid])]
+    best = optimize.minimize_scalar(
+        overlap, bounds=(start * 0.99, start * 1.01), method="bounded", options={"xatol": 1e-12}
+    )
+    return design(best.x if best.fun < overlap(start) else start)
+
+
+class PQMF(nn.Module):
+    r"""Pseudo quadrature mirror filters: a clip as critically sampled sub-bands, and back.
+
+    The clip is taken as periodic, so that its very first values, where the attack of a one-shot lies, are kept too.
+    Each band is the prototype :math:`h` moved by a cosine,
+    :math:`h_k[n] = 2 h[n] \cos\bigl((2k+1) \tfrac{\pi}{2M} (n - \tfrac{N-1}{2}) + (-1)^k \tfrac{\pi}{4}\bigr)`,
+    and the inverse filters are their time reversals. Reconstruction is near-perfect (about 60 dB), with no delay.
+
+    Near-perfect-reconstruction pseudo-QMF banks (Nguyen, 1994), https://doi.org/10.1109/78.258122
+
+    Arguments:
+        bands: number of sub-bands M; it must divide the clip's length.
+        attenuation: of the prototype's stop band, in dB.
+
+    >>> PQMF(16)(torch.zeros(2, 1, 4096)).shape
+    torch.Size([2, 16, 256])
+    """
+
+    def __init__(self, bands: int = 16, attenuation: float = 100.0):
+        super().__init__()
+        self.bands = bands
+        h = prototype(bands, attenuation)
+        n, k = np.arange(h.size) - (h.size - 1) / 2, np.arange(bands)[:, None]
+        filters = 2 * h * np.cos((2 * k + 1) * np.pi / (2 * bands) * n + (-1.0) ** k * np.pi / 4)
+        # Both directions are a strided convolution with the same filters: the transpose applies the time reversal.
+        self.register_buffer(
+            "filters", torch.tensor(filters * math.sqrt(bands), dtype=torch.float32)[:, None], persistent=False
+        )
+        self.half = h.size // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 1, T) -> (B, M, T / M)"""
+        if x.shape[-1] % self.bands:
+            raise ValueError(
+                f"A clip of {x.shape[-1]} values does not divide into {self.bands} bands; use a multiple of {self.bands}."
+            )
+        return F.conv1d(F.pad(x, (self.half, self.half), mode="circular"), self.filters, stride=self.bands)
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """(B, M, N) -> (B, 1, N x M)"""
+        edge = -(-self.half // self.bands)  # frames that reach into the clip from beyond its ends
+        x = F.conv_transpose1d(F.pad(y, (edge, edge), mode="circular"), self.filters, stride=self.bands)
+        start = self.half + edge * self.bands
+        return x[..., start : start + y.shape[-1] * self.bands]
+
+
+class STFT(nn.Module):
+    """Complex short-time Fourier transform as two real channels, whose inverse is written without complex numbers.
+
+    Frames are centred and zero-padded; the window is a periodic Hann, and the inverse divides by the sum of squared
+    windows, so that `inverse(forward(x)) == x` up to rounding for `hop <= n_fft / 2`.
+
+    >>> STFT(64, 32)(torch.zeros(2, 1, 128)).shape
+    torch.Size([2, 2, 33, 5])
+    """
+
+    def __init__(self, n_fft: int = 1024, hop: int = 256):
+        super().__init__()
+        if n_fft % hop or hop > n_fft // 2:
+            raise ValueError(
+                f"A hop of {hop} does not overlap-add frames of {n_fft}; use {n_fft // 2} or {n_fft // 4}."
+            )
+        self.n_fft, self.hop = n_fft, hop
+        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
+        k, n = torch.arange(n_fft // 2 + 1, dtype=torch.float64)[:, None], torch.arange(n_fft, dtype=torch.float64)
+        weight = torch.full_like(k, 2.0 / n_fft)
+        weight[0] = weight[-1] = 1.0 / n_fft
+        angle = 2 * math.pi * k * n / n_fft
+        basis = torch.cat([weight * torch.cos(angle), -weight * torch.sin(angle)]).float() * self.window
+        self.register_buffer("basis", basis, persistent=False)  # (2 F, n_fft)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 1, T) -> (B, 2, F, N) with F = n_fft / 2 + 1 and N = T / hop + 1"""
+        s = torch.stft(x[:, 0], self.n_fft, self.hop, window=self.window, pad_mode="constant", return_complex=True)
+        return torch.view_as_real(s).permute(0, 3, 1, 2)
+
+    def inverse(self, s: Tensor) -> Tensor:
+        """(B, 2, F, N) -> (B, 1, (N - 1) x hop)"""
+        frames = s.flatten(1, 2).transpose(1, 2) @ self.basis
+        norm = overlap_add(self.window.square().expand(1, s.shape[-1], self.n_fft), self.hop)
+        x = overlap_add(frames, self.hop) / norm.clamp_min(1e-8)
+        edge = self.n_fft // 2
+        return x[:, None, edge : x.shape[1] - edge]
+
+
+class Frames(nn.Module):
+    """A clip as overlapping windowed frames; the inverse overlap-adds them.
+
+    The square root of a periodic Hann window is applied on both sides, so that the inverse of untouched frames is the
+    clip itself. The first half window is exempt: a window would soften the attack.
+
+    >>> Frames(1024, 512)(torch.zeros(2, 1, 4096)).shape
+    torch.Size([2, 8, 1024])
+    """
+
+    def __init__(self, size: int = 1024, hop: int = 512):
+        super().__init__()
+        if size != 2 * hop:
+            raise ValueError(f"Frames of {size} overlap-add to a constant at a hop of {size // 2}, not {hop}.")
+        self.size, self.hop = size, hop
+        self.register_buffer("window", torch.hann_window(size).sqrt(), persistent=False)
+
+    def windows(self, n: int) -> Tensor:
+        w = self.window.repeat(n, 1)
+        w[0, : self.hop] = 1.0
+        return w
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 1, T) -> (B, N, size) with N = T / hop; the clip's end is padded by one hop"""
+        frames = F.pad(x[:, 0], (0, self.hop)).unfold(-1, self.size, self.hop)
+        return frames * self.windows(frames.shape[1])
+
+    def inverse(self, frames: Tensor) -> Tensor:
+        """(B, N, size) -> (B, 1, N x hop)"""
+        x = overlap_add(frames * self.windows(frames.shape[1]), self.hop)
+        return x[:, None, : frames.shape[1] * self.hop]
+
+
+def overlap_add(frames: Tensor, hop: int) -> Tensor:
+    """(B, N, size) -> (B, (N - 1) x hop + size): frames are summed at every `hop` values."""
+    length = (frames.shape[1] - 1) * hop + frames.shape[2]
+    return F.fold(frames.transpose(1, 2), (1, length), (1, frames.shape[2]), stride=(1, hop))[:, 0, 0]
