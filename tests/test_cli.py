@@ -1,0 +1,381 @@
+"""Laws of the `workbench` command, on small notebooks run for real."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from workbench import __version__, cli, doctor, runs
+
+PARAMETERS = """
+out: str = ""  # the run folder
+resume: bool = False
+replace: bool = False
+steps: int = 100  # how many
+rate: float = 0.1  # learning rate
+name: str = "a"  # what to call it
+flow: bool = True
+label: str | None = None  # a class
+sizes: list[int] = [1, 2]
+settings: dict = {}
+free = 3
+"""
+START = "from workbench import runs\nrun = runs.start(out, {}, notebook=NAME, resume=resume, replace=replace)"
+
+
+def workbench(*words, cwd, **environment) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "workbench.cli", *map(str, words)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, env=os.environ | environment)
+
+
+@pytest.fixture
+def refused(monkeypatch, capsys):
+    """refused(*words): the sentence with which the command, called in this process, ends at once."""
+
+    def call(*words) -> str:
+        monkeypatch.setattr(sys, "argv", ["workbench", *map(str, words)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        assert isinstance(end.value.code, str) and end.value.code.startswith("workbench: "), end.value.code
+        return end.value.code.removeprefix("workbench: ")
+
+    return call
+
+
+# ---------------------------------------------------------------------------------------------------------- a good run
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory, write_notebook):
+    """A notebook with a figure, a player and a progress bar, run with parameters from file and command line."""
+    folder = tmp_path_factory.mktemp("good")
+    cells = [
+        START.replace("NAME", "'2_good'"),
+        "import sys, os, json\n"
+        "seen = dict(name=name, rate=rate, steps=steps, label=label, sizes=sizes, settings=settings)\n"
+        "run.path('seen.json').write_text(json.dumps(seen | dict(cwd=os.getcwd(), python=sys.executable)))",
+        "import numpy as np\nfrom workbench import figures\nfigures.show_offline()\n"
+        "figures.spectrogram(np.random.default_rng(0).normal(size=(2, 8192)), 44100, ['one', 'two'])",
+        "figures.bars(['a', 'b'], [1, 2])",
+        "figures.audio(np.sin(np.arange(4410) / 10), 44100, '<script>x')",
+        "from tqdm.auto import tqdm\nfor _ in tqdm(range(2)): pass",
+        "print('told', 'you')\nrun.finish(loss=1)",
+    ]
+    write_notebook(folder / "notebooks" / "2_good.ipynb", *cells, parameters=PARAMETERS)
+    (folder / "p.yaml").write_text("steps: 5\nname: from the file\nsettings: {width: 3}\n")
+    # a kernel spec called python3 that belongs to somebody else
+    (folder / "jupyter" / "kernels" / "python3").mkdir(parents=True)
+    spec = {"argv": ["false"], "display_name": "Python 3", "language": "python"}
+    (folder / "jupyter" / "kernels" / "python3" / "kernel.json").write_text(json.dumps(spec))
+    done = workbench(
+        "run",
+        "good",
+        "--out",
+        "a {run}",
+        "-f",
+        "p.yaml",
+        "-p",
+        "name",
+        "007",
+        "-p",
+        "rate",
+        "-1e-3",
+        cwd=folder,
+        JUPYTER_PATH=str(folder / "jupyter"),
+    )
+    return types.SimpleNamespace(done=done, cwd=folder, out=folder / "a {run}")
+
+
+def test_a_good_run_ends_well_and_leaves_all_its_files(good):
+    assert good.done.returncode == 0, good.done.stderr
+    assert "told you" in good.done.stderr and "Open a {run}/2_good.html" in good.done.stdout
+    assert {path.name for path in good.out.iterdir()} == {
+        ".lock",
+        "run.json",
+        "seen.json",
+        "2_good.ipynb",
+        "2_good.html",
+    }
+    assert runs.status(good.out) == "finished" and runs.read(good.out)["results"] == {"loss": 1}
+
+
+def test_parameters_arrive_in_their_types_in_this_interpreter_and_folder(good):
+    seen = json.loads((good.out / "seen.json").read_text())
+    assert Path(seen.pop("cwd")).samefile(good.cwd) and seen.pop("python") == sys.executable
+    assert seen == {"name": "007", "rate": -1e-3, "steps": 5, "label": None, "sizes": [1, 2], "settings": {"width": 3}}
+
+
+def test_the_notebook_stays_small_and_the_page_needs_no_network(good, chromium):
+    assert (good.out / "2_good.ipynb").stat().st_size < 200_000, "plotly.js must not be in the notebook"
+    html = (good.out / "2_good.html").read_text()
+    assert html.count("plotly.js v") >= 1 and len(html) < 7e6, "one copy of plotly.js, not one a figure"
+    from playwright.sync_api import sync_playwright
+
+    asked, wrong = [], []
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+        page.goto((good.out / "2_good.html").as_uri())
+        page.wait_for_function("document.querySelectorAll('.js-plotly-plot .main-svg').length >= 2")
+        page.wait_for_function("[...document.querySelectorAll('audio')].every(player => player.readyState == 4)")
+        panels = page.evaluate("document.querySelectorAll('.js-plotly-plot')[0].querySelectorAll('.hm image').length")
+        buttons = page.evaluate("[...document.querySelectorAll('.modebar-btn')].map(b => b.dataset.title)")
+        seconds = page.evaluate("document.querySelector('audio').duration")
+        text = page.inner_text("body")
+        browser.close()
+    assert [url for url in asked if not url.startswith(("file:", "data:"))] == [] and wrong == []
+    assert panels == 2 and abs(seconds - 0.1) < 1e-3 and "<script>x" in text
+    assert buttons and not [title for title in buttons if "hare" in title], "a chart is not to be uploaded"
+    assert "0/2 [00:00" not in text, "a progress bar without its script would stand at its first moment for ever"
+
+
+def test_an_existing_run_is_refused_at_once(good, refused, monkeypatch):
+    monkeypatch.chdir(good.cwd)
+    before = (good.out / "2_good.html").stat().st_mtime_ns
+    assert "holds a run already (finished)" in refused("run", "good", "--out", good.out)
+    assert (good.out / "2_good.html").stat().st_mtime_ns == before
+
+
+# ------------------------------------------------------------------------------------------------------ runs that fail
+
+
+def test_a_failing_cell_is_named_with_its_reason(tmp_path, write_notebook):
+    write_notebook(tmp_path / "few.ipynb", "x = 1", "# why\nraise ValueError('3 clips are fewer than 8: add clips.')\n")
+    done = workbench("run", "few.ipynb", "--out", "r", cwd=tmp_path)
+    assert done.returncode == 1 and "Traceback" not in done.stderr and done.stdout == ""
+    said = "3 clips are fewer than 8: add clips."
+    why = f"cell 2 (`raise ValueError('{said}')`) failed: {said}"
+    assert f"workbench: {why}\n" in done.stderr
+    assert runs.status(tmp_path / "r") == "failed" and runs.read(tmp_path / "r")["reason"] == why
+    assert "fewer than 8" in (tmp_path / "r" / "few.html").read_text() and (tmp_path / "r" / "few.ipynb").exists()
+
+
+def test_a_kernel_that_dies_is_a_failure(tmp_path, write_notebook):
+    write_notebook(
+        tmp_path / "dead.ipynb", START.replace("NAME", "'dead'"), "import os\nos._exit(7)", parameters=PARAMETERS
+    )
+    done = workbench("run", "dead.ipynb", "--out", "r", cwd=tmp_path)
+    assert done.returncode == 1 and "the kernel died" in done.stderr and "Traceback" not in done.stderr
+    assert runs.status(tmp_path / "r") == "failed" and (tmp_path / "r" / "dead.html").exists()
+
+
+def test_ctrl_c_reaches_the_cell_and_the_run_resumes(tmp_path, write_notebook):
+    train = """
+from pathlib import Path
+import time
+state = run.path("state")
+if state.exists():
+    run.finish(name=name)
+else:
+    try:
+        print("training", flush=True)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        state.write_text("saved")
+        raise
+"""
+    write_notebook(tmp_path / "slow.ipynb", START.replace("NAME", "'slow'"), train, parameters=PARAMETERS)
+    command = [sys.executable, "-m", "workbench.cli", "run", "slow.ipynb", "--out", "r", "-p", "name", "zed"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr:
+            if line == "training\n":
+                break
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        told = process.stderr.read()
+    assert process.returncode == 130 and "Traceback" not in told, told
+    assert "interrupted in cell" in told and "workbench run slow.ipynb --out r --resume" in told
+    assert (tmp_path / "r" / "state").exists() and runs.status(tmp_path / "r") == "interrupted"
+    again = told.split("workbench run ")[1].split()
+    done = workbench("run", *again, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    record = runs.read(tmp_path / "r")
+    assert record["results"] == {"name": "zed"}, "the parameters are those of the first start"
+    assert [past["status"] for past in record["history"]] == ["interrupted"]
+
+
+# ------------------------------------------------------------------------------------------------------------- refusals
+
+
+def test_refusals_are_sentences(tmp_path, write_notebook, refused, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_notebook(tmp_path / "notebooks" / "2_train.ipynb", "pass", parameters=PARAMETERS)
+    write_notebook(tmp_path / "notebooks" / "7_report.ipynb", "pass", parameters="run: str = ''")
+    (tmp_path / "bad.ipynb").write_text("no notebook")
+    (tmp_path / "list.yaml").write_text("- 1")
+    (tmp_path / "bad.yaml").write_text("a: [")
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "a.tex").write_text("")
+    said = refused("run", "train", "-p", "step", "3")
+    assert "2_train has no parameter step. Did you mean steps? It has: steps, rate, name" in said
+    assert "expected" in refused("run", "train", "-p", "steps", "1.5")
+    assert "train" in refused("run", "nosuch") and "report" in refused("run", "nosuch")
+    assert "no notebook x.ipynb" in refused("run", "x.ipynb")
+    assert "cannot be read as a notebook" in refused("run", "bad.ipynb")
+    assert "mapping" in refused("run", "train", "-f", "list.yaml") and "not YAML" in refused(
+        "run", "train", "-f", "bad.yaml"
+    )
+    assert "nosuch.yaml" in refused("run", "train", "-f", "nosuch.yaml")
+    assert "set by --out" in refused("run", "train", "-p", "out", "x")
+    assert "name it by --out" in refused("run", "train", "--resume")
+    assert "no run that could be resumed" in refused("run", "train", "--resume", "--out", "new")
+    assert "no parameter `resume`" in refused("run", "report", "--resume", "--out", "new")
+    assert "no run.json" in refused("run", "train", "--out", "thesis", "--replace")
+    assert "no folder or file nosuch" in refused("demo", "--source", "nosuch")
+    assert "no run folder" in refused("generate", "thesis")
+    runs.start("r", {}, notebook="2_train").finish()
+    assert "is a run of 2_train, not a demo" in refused("demo", "--out", "r")
+    assert (
+        sorted(path.name for path in (tmp_path / "thesis").iterdir()) == ["a.tex"] and not (tmp_path / "new").exists()
+    )
+
+
+def test_help_lists_the_parameters_with_their_comments(tmp_path, write_notebook, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_notebook(tmp_path / "notebooks" / "2_train.ipynb", "pass", parameters=PARAMETERS)
+    monkeypatch.setattr(sys, "argv", ["workbench", "run", "train", "--help"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    told = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert end.value.code == 0
+    assert (
+        "-p steps int 100 how many" in told and "-p label str | None None a class" in told and "-p free any 3" in told
+    )
+    assert not [line for line in told if line.startswith("-p out")]
+
+
+# ----------------------------------------------------------------------------------------------------- the other verbs
+
+
+def test_demo_runs_the_four_notebooks_in_turn(tmp_path, write_notebook):
+    data_parameters = ""
+    started = "from workbench import runs\nrun_ = runs.start(out, {}, notebook=NAME)\n"
+    for stem, names in {"1_data": "source store", "2_train": "store", "3_draw": "run", "7_report": "run"}.items():
+        # the notebooks' defaults say what the demo has to fill in
+        parameters = "\n".join(f"{name}: str = ''" for name in ["out", *names.split()])
+        parameters += "".join(f"\n{key} = {value!r}" for key, value in cli.DEMO[stem].items())
+        data_parameters = parameters if stem == "1_data" else data_parameters
+        told = ", ".join(f"{name}={name}" for name in names.split())
+        write_notebook(
+            tmp_path / "notebooks" / f"{stem}.ipynb",
+            started.replace("NAME", repr(stem)) + f"run_.finish({told})",
+            parameters=parameters,
+        )
+    done = workbench("demo", "--out", "runs/d", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    out = tmp_path / "runs" / "d"
+    assert [runs.read(out / name)["results"] for name in ("data", "train", "draw", "report")] == [
+        {"source": "synthetic", "store": "stores/demo"},
+        {"store": "stores/demo"},
+        {"run": "runs/d/train"},
+        {"run": "runs/d/train"},
+    ]
+    pages = [line.strip() for line in done.stdout.splitlines() if line.endswith(".html")]
+    assert [Path(page).name for page in pages] == ["1_data.html", "2_train.html", "3_draw.html", "7_report.html"]
+    assert all(Path(page).is_file() for page in pages) and runs.status(out) == "finished"
+    data = tmp_path / "notebooks" / "1_data.ipynb"
+    write_notebook(data, "1 / 0", parameters=data_parameters)
+    again = workbench("demo", "--out", "runs/d", cwd=tmp_path)
+    assert again.returncode == 1 and "Replacing the earlier demo in runs/d" in again.stderr
+    assert "failed: ZeroDivisionError: division by zero" in again.stderr and not (out / "train").exists()
+    assert runs.status(out) == "failed" and runs.read(out)["reason"].startswith("1_data: cell")
+
+
+class Model:
+    """Stands in for a trained model: a clip is a decaying tone whose pitch comes from seed and label."""
+
+    rate, length, labels = 8000, 4000, ("kick", "snare")
+
+    def sample(self, n, c=None, seed=0, temperature=1.0, label=None):
+        import torch
+
+        if label not in (None, *self.labels):
+            raise ValueError(f"The model knows no label '{label}'.")
+        pitch = torch.arange(1, n + 1)[:, None] * (100 if label == "kick" else 300) + seed
+        t = torch.arange(self.length)[None] / self.rate
+        return (temperature * torch.exp(-5 * t) * torch.sin(2 * torch.pi * pitch * t))[:, None]
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch):
+    fake = types.SimpleNamespace(load=lambda folder: Model())
+    monkeypatch.setitem(sys.modules, "workbench.autoencoder", fake)
+    monkeypatch.setattr("workbench.autoencoder", fake, raising=False)
+    monkeypatch.setattr("workbench.draws.autoencoder", fake)
+    runs.start(tmp_path / "demo", {}, notebook="demo").finish()
+    runs.start(tmp_path / "demo" / "train", {}, notebook="2_train").finish()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_generate_writes_a_pack_that_can_be_made_again(trained, refused, monkeypatch, chromium):
+    import soundfile
+
+    words = ["generate", "demo", "--n", "3", "--seed", "5", "--label", "kick"]
+    for out in ("a", "b"):
+        monkeypatch.setattr(sys, "argv", ["workbench", *words, "--out", out])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        assert end.value.code == 0
+    clips = sorted(Path("a").glob("kick-5-*.wav"))
+    x = np.concatenate([soundfile.read(clip)[0] for clip in clips])
+    assert len(clips) == 3 and np.array_equal(x, soundfile.read("a/all-kick-5.wav")[0]) and len(x) == 3 * 4000
+    assert all((Path("b") / clip.name).read_bytes() == clip.read_bytes() for clip in clips)
+    note = json.loads(Path("a/draws.json").read_text())
+    expected = {"run": "demo/train", "seed": 5, "label": "kick", "temperature": 1.0, "n": 3, "rate": 8000}
+    assert {key: note[key] for key in expected} == expected
+    assert Path("a/sheet.png").read_bytes().startswith(b"\x89PNG") and not Path("a/sheet.html").exists()
+    assert "a is not empty: give another folder by --out, or say --replace" in refused(*words, "--out", "a")
+    assert "knows no label 'gong'" in refused("generate", "demo", "--label", "gong", "--out", "c")
+    Path("mine").mkdir()
+    Path("mine/thesis.tex").write_text("")
+    assert "holds no draws" in refused(*words, "--out", "mine", "--replace") and Path("mine/thesis.tex").exists()
+
+
+def test_generate_without_chrome_makes_a_page_and_says_so(trained, monkeypatch, capsys):
+    monkeypatch.setenv("BROWSER_PATH", "/no/such/browser")
+    monkeypatch.setattr(sys, "argv", ["workbench", "generate", "demo/train", "--n", "2"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    told = capsys.readouterr()
+    assert end.value.code == 0 and "sheet.html" in told.err and "BROWSER_PATH" in told.err
+    assert Path("demo/train/draws/draw-0/sheet.html").stat().st_size > 1e6, "a page that carries its plotly.js"
+
+
+def test_doctor_says_what_for_and_what_to_type(monkeypatch):
+    monkeypatch.setenv("BROWSER_PATH", "/no/such/browser")
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.delenv("WORKBENCH_CLAP", raising=False)
+    found = {finding.name: finding for finding in doctor.examine()}
+    assert found["Python"].there and found["Audio formats"].there and "MP3" in found["Audio formats"].what
+    assert not found["Chrome"].there and "/no/such/browser" in found["Chrome"].what and not found["LaTeX"].there
+    assert all(finding.what and (finding.there or finding.remedy) for finding in found.values())
+
+
+def test_the_command_is_quick():
+    def best(*words, tries=3):
+        times = []
+        for _ in range(tries):
+            begun = time.perf_counter()
+            subprocess.run([sys.executable, *words], check=True, capture_output=True)
+            times.append(time.perf_counter() - begun)
+        return min(times)
+
+    assert best("-c", "import workbench") - best("-c", "pass") <= 0.3
+    assert best("-m", "workbench.cli", "--help") <= 1.0
+
+
+def test_the_version_is_the_packages():
+    from importlib.metadata import version
+
+    assert version("oneshot-workbench") == __version__

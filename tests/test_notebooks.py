@@ -1,0 +1,92 @@
+"""Laws of a notebook's parameters: what is read from its cell, and which values fit."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from workbench import notebooks, runs
+
+PARAMETERS = """
+out: str = ""  # the run folder
+resume: bool = False
+replace: bool = False
+steps: int = 100  # how many
+rate: float = 0.1  # learning rate
+name: str = "a"  # what to call it
+flow: bool = True
+label: str | None = None  # a class
+sizes: list[int] = [1, 2]
+settings: dict = {}
+free = 3
+"""
+
+
+@pytest.fixture
+def declared(tmp_path, write_notebook):
+    return notebooks.parameters(write_notebook(tmp_path / "n.ipynb", "pass", parameters=PARAMETERS))
+
+
+@pytest.mark.parametrize(
+    ("name", "typed", "value"),
+    [
+        ("steps", "12", 12),
+        ("rate", "1e-3", 1e-3),
+        ("rate", "2", 2),
+        ("name", "007", "007"),
+        ("name", "null", "null"),
+        ("name", "a=b: c", "a=b: c"),
+        ("flow", "false", False),
+        ("flow", "no", False),
+        ("label", "none", None),
+        ("label", "kick", "kick"),
+        ("sizes", "[3, 4]", [3, 4]),
+        ("settings", "{width: 3}", {"width": 3}),
+        ("free", "4", 4),
+    ],
+)
+def test_typed_values_take_the_declared_type(declared, name, typed, value):
+    (got,) = notebooks.fit(declared, {name: notebooks.Text(typed)}).values()
+    assert got == value and type(got) in (type(value), float)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("steps", notebooks.Text("1.5")),
+        ("steps", notebooks.Text("many")),
+        ("steps", 1.5),
+        ("steps", True),
+        ("steps", None),
+        ("rate", notebooks.Text("fast")),
+        ("rate", False),
+        ("name", 7),
+        ("flow", notebooks.Text("1")),
+        ("flow", 1),
+        ("label", 3),
+        ("sizes", notebooks.Text("[1,")),
+        ("sizes", notebooks.Text("3")),
+        ("settings", [1]),
+        ("free", "x"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_refused_by_name_value_and_type(declared, name, value):
+    with pytest.raises(runs.RunError) as refusal:
+        notebooks.fit(declared, {name: value})
+    assert f"parameter {name} came as " in str(refusal.value) and str(value) in str(refusal.value)
+    assert f"and {declared[name].kind or 'float, int'} was expected" in str(refusal.value)
+
+
+def test_a_cell_without_the_tag_declares_nothing_and_magic_is_a_sentence(tmp_path, write_notebook):
+    assert notebooks.parameters(write_notebook(tmp_path / "a.ipynb", "steps: int = 1")) == {}
+    with pytest.raises(runs.RunError, match=r"b\.ipynb cannot be read"):
+        notebooks.parameters(write_notebook(tmp_path / "b.ipynb", parameters="%matplotlib inline"))
+
+
+def test_every_error_of_ours_is_known_to_be_a_sentence():
+    ours = [
+        name
+        for path in Path(notebooks.__file__).parent.rglob("*.py")
+        for name in re.findall(r"^class (\w+)\((?:ValueError|OSError)\)", path.read_text(encoding="utf-8"), re.M)
+    ]
+    assert "RunError" in ours and set(ours) <= notebooks.SENTENCES

@@ -1,0 +1,230 @@
+"""The `workbench` command: a few verbs, each a thin call."""
+
+__all__ = ["app", "main"]
+
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import __version__, runs
+
+app = typer.Typer(
+    help="Variational autoencoders for one-shots. `workbench demo` does the whole job once; `workbench run --help` "
+    "lists the notebooks. --debug after any verb shows the traceback of an error.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+# the demo's parameters, where they differ from the notebooks' defaults
+DEMO = {"1_data": {}, "2_train": {}, "3_draw": {}, "7_report": {}}
+
+
+def version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"workbench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(version: Annotated[bool, typer.Option("--version", callback=version, help="Say the version.")] = False):
+    pass
+
+
+@app.command(context_settings={"help_option_names": []})
+def run(
+    ctx: typer.Context,
+    notebook: Annotated[str, typer.Argument(help="A notebook's path, or its short name: train is 2_train.ipynb.")] = "",
+    out: Annotated[Path | None, typer.Option(help="The run folder; by default runs/<UTC time>-<name>.")] = None,
+    parameter: Annotated[
+        list[str], typer.Option("-p", metavar="NAME VALUE", help="A parameter; may be repeated.")
+    ] = (),
+    file: Annotated[
+        Path | None, typer.Option("-f", metavar="YAML", help="A file of parameters; -p wins over it.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on in --out, with the parameters it was given.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Empty the run folder --out first.")] = False,
+    help: Annotated[bool, typer.Option("--help", "-h", help="This text, and the notebook's parameters.")] = False,
+):
+    """Run a notebook by papermill into a run folder, and write the page (HTML) beside it."""
+    from . import notebooks
+
+    if help or not notebook:
+        typer.echo(ctx.get_help())
+        typer.echo("\n" + (_describe(notebooks.resolve(notebook)) if notebook else _known()))
+        raise typer.Exit(0 if help else 2)
+    path = notebooks.resolve(notebook)
+    if resume and out is None:
+        raise runs.RunError("--resume needs the run folder: name it by --out.")
+    given = notebooks.recall(out, path) if resume else {}
+    given |= _file(file) if file else {}
+    given |= {name: notebooks.Text(value) for name, _, value in (text.partition("=") for text in parameter)}
+    values = notebooks.fit(notebooks.parameters(path), given, path.stem)
+    outcome = _execute(notebook, path, out or _fresh(notebooks.short(path)), values, resume=resume, replace=replace)
+    if outcome.status != "finished":
+        raise typer.Exit(130 if outcome.status == "interrupted" else 1)
+    typer.echo(f"Open {outcome.page}")
+
+
+def _execute(name: str, path: Path, out: Path, values: dict, **how):
+    from . import notebooks
+
+    outcome = notebooks.execute(path, out, values, stream=sys.stderr, **how)
+    if outcome.status != "finished":
+        _say(f"workbench: {outcome.reason}")
+        _say(f"What it did until then: {outcome.page}")
+    if outcome.status == "interrupted" and "resume" in notebooks.parameters(path):
+        _say(f"To go on: {shlex.join(['workbench', 'run', name, '--out', str(out), '--resume'])}")
+    return outcome
+
+
+def _describe(path: Path) -> str:
+    from . import notebooks
+
+    rows = [
+        (f"  -p {p.name}", p.kind or "any", p.default, p.help)
+        for p in notebooks.parameters(path).values()
+        if p.name not in notebooks.OURS
+    ]
+    if not rows:
+        return f"{path} has no parameters."
+    widths = [min(max(len(row[i]) for row in rows), 28) for i in range(3)]
+    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, [*widths, 0], strict=True)).rstrip() for row in rows]
+    return f"Parameters of {path} (name, type, default):\n" + "\n".join(lines)
+
+
+def _known() -> str:
+    from . import notebooks
+
+    try:
+        notebooks.resolve("")
+    except runs.RunError as error:
+        return str(error).replace("There is no notebook called ; known", "Notebooks")
+
+
+def _file(path: Path) -> dict:
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise runs.RunError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise runs.RunError(
+            f"{path} holds {type(values).__name__}, and a mapping of parameter names to values was expected."
+        )
+    return values
+
+
+def _fresh(name: str) -> Path:
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+    names = [f"{stamp}-{name}", *(f"{stamp}-{name}-{i}" for i in range(2, 100))]
+    return next(path for path in (Path("runs", n) for n in names) if not path.exists())
+
+
+@app.command()
+def demo(
+    source: Annotated[
+        str, typer.Option(help="A folder, archive or recording; by default the built-in pack.")
+    ] = "synthetic",
+    out: Annotated[Path, typer.Option(help="The folder of the demo's four runs.")] = Path("runs/demo"),
+):
+    """Do the whole main job: clips from a source, training, new sounds, and a report."""
+    from . import notebooks
+
+    store = Path("stores", "demo")
+    if source != "synthetic":
+        source = str(Path(source).expanduser())
+        if not Path(source).exists():
+            raise runs.RunError(f"There is no folder or file {source} to take clips from.")
+        store = Path("stores", Path(source).resolve().stem)
+    if (out / "run.json").exists():
+        if (made := runs.read(out).get("notebook")) != "demo":
+            raise runs.RunError(
+                f"{out} is a run of {made}, not a demo, so it is not replaced: give another folder by --out."
+            )
+        _say(f"Replacing the earlier demo in {out}.")
+    paths = {stem: notebooks.resolve(stem) for stem in DEMO}
+    train = str(out / "train")
+    wiring = {
+        "1_data": {"source": source, "store": str(store)},
+        "2_train": {"store": str(store)},
+        "3_draw": {"run": train},
+        "7_report": {"run": train},
+    }
+    pages, begun = [], time.monotonic()
+    with runs.start(out, {"source": source, "store": str(store), **DEMO}, notebook="demo", replace=True) as whole:
+        for stem, path in paths.items():
+            step = time.monotonic()
+            values = notebooks.fit(notebooks.parameters(path), wiring[stem] | DEMO[stem], stem)
+            outcome = _execute(notebooks.short(path), path, out / notebooks.short(path), values)
+            if outcome.status != "finished":
+                whole.fail(f"{stem}: {outcome.reason}", outcome.status)
+                raise typer.Exit(130 if outcome.status == "interrupted" else 1)
+            pages.append(outcome.page)
+            _say(f"{stem}: {time.monotonic() - step:.0f} s")
+        whole.finish(seconds=round(time.monotonic() - begun, 1))
+    typer.echo(f"Done in {(time.monotonic() - begun) / 60:.1f} minutes. Open these pages in a browser:")
+    for page in pages:
+        typer.echo(f"  {page.resolve()}")
+
+
+@app.command()
+def generate(
+    run: Annotated[Path, typer.Argument(help="A run of 2_train, or the demo's folder.")],
+    n: Annotated[int, typer.Option("--n", "-n", min=1, help="How many clips.")] = 64,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same clips.")] = 0,
+    label: Annotated[str | None, typer.Option(help="Which class; by default as often as they were learned.")] = None,
+    temperature: Annotated[float, typer.Option(min=0, help="Below 1 more typical, above 1 wilder.")] = 1.0,
+    out: Annotated[Path | None, typer.Option(help="An empty or new folder; by default inside the run.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Empty the folder first, if draws are in it.")] = False,
+):
+    """Draw new clips: WAV files, one long WAV of all, a contact sheet, and a note of how they were made."""
+    run = runs.locate(run)
+    from . import draws
+
+    folder = draws.write(run, out, n=n, seed=seed, label=label, temperature=temperature, replace=replace, say=_say)
+    typer.echo(f"{n} clips in {folder}")
+
+
+@app.command()
+def doctor():
+    """Say what is there on this machine, what is missing, what for, and what to type."""
+    from . import doctor
+
+    for finding in doctor.examine():
+        typer.echo(f"{'ok     ' if finding.there else 'missing'}  {finding.name}: {finding.what}")
+        if finding.remedy and not finding.there:
+            typer.echo(f"         {finding.remedy}")
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def main() -> None:
+    """The entry point: `-p NAME VALUE` becomes one argument, and an error that is a sentence is printed as one."""
+    words, arguments, debug = iter(sys.argv[1:]), [], "--debug" in sys.argv
+    for word in words:
+        if word == "-p" and (name := next(words, None)) is not None:
+            arguments += ["-p", name if "=" in name else f"{name}={next(words, '')}"]
+        elif word != "--debug":
+            arguments.append(word)
+    try:
+        app(arguments, prog_name="workbench")
+    except (ValueError, OSError) as error:
+        if debug:
+            raise
+        filename = getattr(error, "filename", None)
+        text = f"{error.strerror}: {filename}" if filename and error.strerror else str(error)
+        sys.exit(f"workbench: {text}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""What this machine has of the things the workbench can use, what is missing, what for, and what to type."""
+
+__all__ = ["Finding", "examine"]
+
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked for: is it there, what it is or is for, and the remedy to type where it is missing."""
+
+    name: str
+    there: bool
+    what: str
+    remedy: str = ""
+
+
+def examine() -> list[Finding]:
+    """Look at everything; takes a few seconds, as torch is imported."""
+    return [_python(), _threads(), _gpu(), _chrome(), _formats(), _clap(), _latex(), _disk()]
+
+
+def _python() -> Finding:
+    there = (3, 11) <= sys.version_info[:2] <= (3, 12)
+    return Finding("Python", there, f"{sys.version.split()[0]} in {sys.prefix}", "make a venv of Python 3.11 or 3.12")
+
+
+def _threads() -> Finding:
+    import torch
+
+    return Finding("Threads", True, f"{torch.get_num_threads()} for torch, {os.cpu_count()} CPUs")
+
+
+def _gpu() -> Finding:
+    import torch
+
+    if torch.cuda.is_available():
+        memory = torch.cuda.get_device_properties(0).total_memory / 2**30
+        return Finding("GPU", True, f"{torch.cuda.get_device_name()}, {memory:.0f} GiB, CUDA {torch.version.cuda}")
+    if torch.backends.mps.is_available():
+        return Finding("GPU", True, "Apple, by MPS")
+    why = (
+        ""
+        if shutil.which("nvidia-smi") is None
+        else " (there is an NVIDIA driver, but torch cannot use it: is it too old?)"
+    )
+    return Finding(
+        "GPU",
+        False,
+        f"trains larger models, 10 times faster and more{why}",
+        "nothing to do: presets tiny and small are made for CPUs",
+    )
+
+
+def _chrome() -> Finding:
+    from .paper import chrome
+
+    what = "saves figures as pdf, svg and png"
+    if path := chrome():
+        return Finding("Chrome", True, f"{path}: {what}")
+    if named := os.environ.get("BROWSER_PATH"):
+        return Finding(
+            "Chrome", False, f"{what}; BROWSER_PATH names {named}, which is no program", "unset BROWSER_PATH"
+        )
+    remedy = "apt-get install chromium, or brew install --cask chromium, or plotly_get_chrome"
+    return Finding("Chrome", False, what, remedy)
+
+
+def _formats() -> Finding:
+    import soundfile
+
+    wanted = ("WAV", "AIFF", "FLAC", "OGG", "MP3")
+    lacking = [name for name in wanted if name not in soundfile.available_formats()]
+    what = f"libsndfile {soundfile.__libsndfile_version__} reads {', '.join(n for n in wanted if n not in lacking)}"
+    return Finding(
+        "Audio formats",
+        not lacking,
+        what + (f", not {', '.join(lacking)}" if lacking else ""),
+        "pip install --upgrade soundfile",
+    )
+
+
+def _clap() -> Finding:
+    import importlib.util
+
+    what = "embedding for FAD-CLAP and the like; without it metrics use descriptors, and say so"
+    if importlib.util.find_spec("laion_clap") is None:
+        return Finding("CLAP", False, what, 'pip install "oneshot-workbench[clap]"')
+    path = os.environ.get("WORKBENCH_CLAP", "")
+    if path and Path(path).is_file():
+        return Finding("CLAP checkpoint", True, f"{path}: {what}")
+    return Finding(
+        "CLAP checkpoint",
+        False,
+        what,
+        "download music_audioset_epoch_15_esc_90.14.pt (2.3 GB) of laion_clap from "
+        "Hugging Face, and set WORKBENCH_CLAP to its path",
+    )
+
+
+def _latex() -> Finding:
+    path = shutil.which("latexmk")
+    return Finding(
+        "LaTeX",
+        path is not None,
+        f"{path + ': ' if path else ''}builds the thesis PDF",
+        "apt-get install latexmk texlive-latex-extra, or brew install --cask mactex",
+    )
+
+
+def _disk() -> Finding:
+    free = shutil.disk_usage(".").free / 2**30
+    return Finding(
+        "Free disk",
+        free > 2,
+        f"{free:.0f} GiB here; a run takes 0.1 to 1",
+        "free some space: below 2 GiB runs may fail",
+    )

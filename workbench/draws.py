@@ -1,0 +1,69 @@
+"""New clips drawn from a run, written as a pack: WAV files, all in a row, a contact sheet, and how they were made."""
+
+__all__ = ["write"]
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from . import audio, autoencoder, figures, runs
+
+NOTE, SHEET = "draws.json", 64  # a contact sheet of more clips than this cannot be read
+
+
+def write(
+    run,
+    out=None,
+    *,
+    n: int = 64,
+    seed: int = 0,
+    label: str | None = None,
+    temperature: float = 1.0,
+    replace: bool = False,
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Draw `n` clips from the run's prior into the folder `out` (by default one inside the run), and return it.
+
+    Raises ValueError for a label that the model does not know, RunError for a folder that is in the way.
+    """
+    run, model = Path(run), autoencoder.load(run)
+    name = label or "draw"
+    out = Path(out) if out is not None else run / "draws" / f"{name}-{seed}"
+    taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
+    if taken and not replace:
+        raise runs.RunError(f"{out} is not empty: give another folder by --out, or say --replace.")
+    if taken and not (out / NOTE).exists():
+        raise runs.RunError(f"{out} holds no draws, so it is not emptied: give another folder by --out.")
+    clips = model.sample(n, seed=seed, temperature=temperature, label=label).squeeze(1).numpy()
+    if out.exists():
+        shutil.rmtree(out)
+    out.mkdir(parents=True)
+    names = [f"{name}-{seed}-{i:0{len(str(n - 1))}d}" for i in range(n)]
+    for clip, stem in zip(clips, names, strict=True):
+        audio.write(out / f"{stem}.wav", clip, model.rate)
+    audio.write(out / f"all-{name}-{seed}.wav", clips.reshape(-1), model.rate)
+
+    sheet = figures.spectrogram(clips[:SHEET], model.rate, names[:SHEET], columns=8)
+    try:
+        figures.save(sheet, out / "sheet.png", width_cm=24)
+    except figures.NoChrome as missing:
+        sheet.write_html(out / "sheet.html", config=figures.CONFIG)
+        say(f"The contact sheet is sheet.html, no PNG. {missing}")
+    if n > SHEET:
+        say(f"The contact sheet shows the first {SHEET} of {n} clips.")
+    runs.write_json(
+        out / NOTE,
+        {
+            "run": str(run),
+            "started": runs.read(run).get("started"),
+            "n": n,
+            "seed": seed,
+            "label": label,
+            "temperature": temperature,
+            "rate": model.rate,
+            "length": model.length,
+            "made": runs.now(),
+            **runs.provenance(),
+        },
+    )
+    return out

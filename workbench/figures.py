@@ -1,0 +1,325 @@
+"""Figures in one style: arrays or tables in, a plotly Figure out, and players for clips; reads no file."""
+
+__all__ = [
+    "NoChrome",
+    "audio",
+    "audio_row",
+    "bars",
+    "browser",
+    "chrome",
+    "counts",
+    "curves",
+    "histograms",
+    "matrix",
+    "player",
+    "save",
+    "scatter",
+    "show_offline",
+    "spectrogram",
+]
+
+import base64
+import html
+
+import numpy as np
+import plotly.graph_objects as go
+import plotly.io as pio
+from plotly.subplots import make_subplots
+
+from .audio import encode
+from .paper import NoChrome, browser, chrome, save
+from .style import COLOURS, CONFIG, GREY, PANEL, PATTERNS, SCALE, SYMBOLS, styled
+
+
+def spectrogram(clips, rate: float, titles=None, columns: int = 4) -> go.Figure:
+    """A grid of magnitudes in dB below the loudest cell of all, over time and logarithmic frequency.
+
+    Arguments: `clips` (n, T) or (T,), `rate` in Hz, `titles` n strings. Panels hold at most 96 x 96 cells of one byte
+    (64 x 64 above 16 clips), so that a hundred of them stay below a megabyte.
+    """
+    clips = np.atleast_2d(np.asarray(clips, dtype=np.float32))
+    if clips.ndim != 2 or 0 in clips.shape:
+        raise ValueError(f"Clips have shape {clips.shape}, and (n, T) with n, T >= 1 is drawn.")
+    n, length = clips.shape
+    titles = _named(titles, n, "clips")
+    cells = 96 if n <= 16 else 64
+    low, high = 40.0, rate / 2
+    levels = np.stack([_levels(x, rate, cells, low, high) for x in clips])
+    levels = np.clip(levels - levels.max(), -80, 0).round().astype(np.int8)
+
+    columns = min(columns, n)
+    rows = -(-n // columns)
+    fig = make_subplots(
+        rows,
+        columns,
+        shared_xaxes="all",
+        shared_yaxes="all",
+        subplot_titles=_escaped(titles),
+        horizontal_spacing=0.02,
+        vertical_spacing=min(0.3 * (1 / rows), 0.12),
+    )
+    octaves = (np.log10(low), np.log10(high))
+    for i, level in enumerate(levels):
+        seconds = length / rate / level.shape[1]
+        fig.add_heatmap(
+            z=level,
+            x0=seconds / 2,
+            dx=seconds,
+            y0=octaves[0],
+            dy=(octaves[1] - octaves[0]) / (cells - 1),
+            coloraxis="coloraxis",
+            hovertemplate="%{x:.3f} s, %{z} dB<extra></extra>",
+            row=i // columns + 1,
+            col=i % columns + 1,
+        )
+    ticks = [f for f in (100, 1000, 10_000) if low <= f <= high]
+    fig.update_yaxes(tickvals=np.log10(ticks), ticktext=["100", "1k", "10k"][: len(ticks)], showgrid=False)
+    fig.update_xaxes(showgrid=False)
+    fig.update_yaxes(title="Hz", col=1)
+    fig.update_xaxes(title="s", row=rows)
+    fig.update_annotations(font_size=11)
+    fig.update_layout(coloraxis=dict(colorscale="Magma", cmin=-80, cmax=0, colorbar=dict(title="dB", thickness=10)))
+    return styled(fig, body=50 + rows * (150 if n <= 16 else 110))
+
+
+def _levels(x: np.ndarray, rate: float, cells: int, low: float, high: float) -> np.ndarray:
+    """(T,) -> (cells, frames) decibels; each cell is the mean power of its band, or the nearest bin where narrower."""
+    width = 2048 if len(x) >= 2048 else 256
+    starts = np.linspace(0, max(len(x) - 1, 0), min(cells, max(len(x) // 32, 1))).astype(int)
+    padded = np.pad(x, (width // 2, width // 2))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, width)[starts] * np.hanning(width).astype(np.float32)
+    power = np.abs(np.fft.rfft(frames)) ** 2
+    edges = np.geomspace(low, high, cells + 1) / rate * width
+    first = np.minimum(edges[:-1].round().astype(int), power.shape[1] - 1)
+    last = np.clip(edges[1:].round().astype(int), first + 1, power.shape[1])
+    summed = np.concatenate([np.zeros((len(power), 1)), np.cumsum(power, axis=1)], axis=1)
+    mean = (summed[:, last] - summed[:, first]) / (last - first)
+    return 10 * np.log10(np.maximum(mean, 1e-12)).T
+
+
+def curves(table, healthy=None, columns: int = 3) -> go.Figure:
+    """Training curves, one small panel per name: training in colour, held-out in black, stages divided by lines.
+
+    Arguments: `table` with columns stage, step (counted anew in each stage), split ("train", "valid"), name, value, as
+    `train.read_log` gives it. `healthy` maps a name to (low, high), the range of a healthy run, shaded.
+    """
+    if not len(table):
+        raise ValueError("The training log has no rows: there is nothing to draw yet.")
+    ends = table.groupby("stage", sort=False)["step"].max()
+    begins = ends.cumsum() - ends
+    table = table.assign(step=table["step"] + table["stage"].map(begins))
+    panels = list(dict.fromkeys(table["name"]))
+    fig, places = _grid(panels, columns)
+    looks = {"train": ("training", COLOURS[0]), "valid": ("held-out", "black")}
+    shown = set()
+    for panel, place in zip(panels, places, strict=True):
+        for split, rows in table[table["name"] == panel].groupby("split"):
+            label, colour = looks.get(split, (split, COLOURS[5]))
+            fig.add_scatter(
+                x=rows["step"].to_numpy(),
+                y=rows["value"].to_numpy(dtype=np.float32),
+                name=label,
+                mode="lines" if len(rows) > 1 else "markers",
+                line=dict(color=colour, width=1.6),
+                legendgroup=label,
+                showlegend=label not in shown,
+                **place,
+            )
+            shown.add(label)
+        if healthy and panel in healthy:
+            fig.add_hrect(*healthy[panel], fillcolor=COLOURS[2], opacity=0.15, line_width=0, layer="below", **place)
+        for step in begins.to_numpy()[1:]:
+            fig.add_vline(float(step), line=dict(color=GREY, width=1, dash="dot"), **place)
+    rows = -(-len(panels) // min(columns, len(panels)))
+    fig.update_xaxes(title="step", row=rows)
+    return styled(fig, body=40 + PANEL * rows)
+
+
+def bars(names, values, errors=None, title: str = "", unit: str = "") -> go.Figure:
+    """Named values side by side, each with its number; `errors` (n,) half widths or (n, 2) ends of intervals."""
+    values = np.asarray(values, dtype=float)
+    error = None
+    if errors is not None:
+        errors = np.asarray(errors, dtype=float)
+        spread = np.stack([errors, errors], -1) if errors.ndim == 1 else np.abs(errors - values[:, None])
+        error = dict(type="data", symmetric=False, arrayminus=spread[:, 0], array=spread[:, 1], thickness=1.2, width=4)
+    names = _named(names, len(values), "values")
+    fig = go.Figure(
+        go.Bar(
+            x=values,
+            y=_escaped(names),
+            orientation="h",
+            error_x=error,
+            marker_color=COLOURS[0],
+            text=[f"{v:.3g}" for v in values],
+            textposition="inside",
+            insidetextanchor="start",
+        )
+    )
+    fig.update_yaxes(autorange="reversed", showgrid=False)
+    fig.update_xaxes(title=unit, rangemode="tozero")
+    return styled(fig, body=60 + 32 * len(values), title=title)
+
+
+def histograms(real, other, names, labels=("real", "draws"), columns: int = 3) -> go.Figure:
+    """How each column of two tables (n, D) and (m, D) is distributed: shares per bin, one panel per name."""
+    real, other = np.atleast_2d(np.asarray(real, dtype=float)), np.atleast_2d(np.asarray(other, dtype=float))
+    if real.shape[1] != len(names) or other.shape[1] != len(names):
+        raise ValueError(f"Tables of {real.shape[1]} and {other.shape[1]} columns came with {len(names)} names.")
+    fig, places = _grid(names, columns)
+    for j, place in enumerate(places):
+        both = [v[np.isfinite(v)] for v in (real[:, j], other[:, j])]
+        if not (pooled := np.concatenate(both)).size:
+            continue
+        low, high = np.percentile(pooled, [0.5, 99.5])  # a single outlier would squeeze all others into one bin
+        edges = np.linspace(low, high if high > low else low + 1, 25)
+        for values, label, colour in zip(both, labels, (GREY, COLOURS[5]), strict=True):
+            share = np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0] / max(len(values), 1)
+            fig.add_scatter(
+                x=edges,
+                y=np.append(share, share[-1]),
+                mode="lines",
+                name=html.escape(label),
+                line=dict(shape="hv", color=colour, width=1.8),
+                fill="tozeroy" if colour == GREY else None,
+                legendgroup=label,
+                showlegend=j == 0,
+                **place,
+            )
+    fig.update_yaxes(rangemode="tozero", tickformat=".0%")
+    return styled(fig, body=40 + PANEL * -(-len(names) // min(columns, len(names))))
+
+
+def scatter(xy, colour=None, hover=None, title: str = "") -> go.Figure:
+    """Points (n, 2) coloured by a label (n strings) or by a number; drawn by WebGL above 5,000 points."""
+    xy = np.asarray(xy, dtype=np.float32)
+    if xy.ndim != 2 or xy.shape[1] != 2:
+        raise ValueError(f"Points have shape {xy.shape}, and (n, 2) is drawn.")
+    trace = go.Scattergl if len(xy) > 5000 else go.Scatter
+    hover = None if hover is None else np.asarray(_escaped(hover), dtype=object)
+    size = 4 if len(xy) > 2000 else 7
+    fig = go.Figure()
+
+    def add(rows, name="", **marker):
+        fig.add_trace(
+            trace(
+                x=xy[rows, 0],
+                y=xy[rows, 1],
+                mode="markers",
+                name=name,
+                showlegend=bool(name),
+                text=None if hover is None else hover[rows],
+                hoverinfo="text" if hover is not None else "all",
+                marker=dict(size=size, opacity=0.8, **marker),
+            )
+        )
+
+    colour = None if colour is None else np.asarray(colour)
+    if colour is None or colour.dtype.kind in "fiu":
+        kind = {} if colour is None else dict(color=colour.astype(np.float32), colorscale=SCALE, showscale=True)
+        add(slice(None), **kind)
+    else:
+        for k, name in enumerate(sorted(set(colour.astype(str)))):
+            add(colour.astype(str) == name, html.escape(name), color=COLOURS[k % 8], symbol=SYMBOLS[k // 8 % 6])
+    fig.update_yaxes(scaleanchor="x")
+    return styled(fig, body=500, title=title)
+
+
+def counts(table, title: str = "") -> go.Figure:
+    """How many clips of each class (rows of a pandas table) are in each split (its columns), stacked."""
+    fig = go.Figure()
+    for k, split in enumerate(table.columns):
+        fig.add_bar(
+            y=_escaped(table.index),
+            x=table[split].to_numpy(),
+            name=html.escape(str(split)),
+            orientation="h",
+            marker=dict(color=COLOURS[k % 8], pattern_shape=PATTERNS[k % 4], pattern_fillmode="overlay"),
+        )
+    fig.update_yaxes(autorange="reversed", type="category", showgrid=False)
+    fig.update_xaxes(title="clips")
+    return styled(fig, body=60 + 24 * len(table), title=title, barmode="stack")
+
+
+def matrix(values, rows, columns, title: str = "") -> go.Figure:
+    """A table of numbers as colours with the numbers in them: true classes down, predicted classes across."""
+    values = np.asarray(values, dtype=float)
+    if values.shape != (len(rows), len(columns)):
+        raise ValueError(f"Values of shape {values.shape} came with {len(rows)} row and {len(columns)} column names.")
+    fig = go.Figure(
+        go.Heatmap(
+            z=values,
+            x=_escaped(columns),
+            y=_escaped(rows),
+            colorscale="Blues",
+            texttemplate="%{z:.3g}",
+            showscale=False,
+            xgap=1,
+            ygap=1,
+        )
+    )
+    fig.update_yaxes(autorange="reversed", type="category", showgrid=False)
+    fig.update_xaxes(type="category", side="top", showgrid=False)
+    return styled(fig, body=60 + 30 * len(rows), title=title)
+
+
+def _grid(names, columns: int):
+    columns = min(columns, len(names))
+    rows = -(-len(names) // columns)
+    fig = make_subplots(
+        rows, columns, subplot_titles=_escaped(names), horizontal_spacing=0.08, vertical_spacing=0.32 / rows
+    )
+    return fig, [dict(row=i // columns + 1, col=i % columns + 1) for i in range(len(names))]
+
+
+def _escaped(names) -> list[str]:
+    # plotly reads a few tags in text; a clip called "<b>" is to be shown as it is called
+    return [html.escape(str(name), quote=False) for name in names]
+
+
+def _named(names, n: int, what: str) -> list[str]:
+    names = [""] * n if names is None else [str(name) for name in names]
+    if len(names) != n:
+        raise ValueError(f"{len(names)} names came with {n} {what}: give one each.")
+    return names
+
+
+# ----------------------------------------------------------------------------------------------------- in the notebook
+
+
+def show_offline() -> None:
+    """Show figures without plotly.js in the notebook: JupyterLab has its own, the HTML page gets one copy."""
+    pio.renderers["plotly_mimetype"].config = CONFIG
+    pio.renderers.default = "plotly_mimetype"
+
+
+def audio(x, rate: float, title: str = ""):
+    """A player of a clip (T,) in [-1, 1], which also plays in the HTML page. Never normalised; beyond 1 it clips."""
+    return _html(player(x, rate, title))
+
+
+def audio_row(clips, rate: float, titles=None):
+    """Small players of clips (n, T) side by side, each below its title."""
+    titles = _named(titles, len(clips), "clips")
+    players = "".join(player(x, rate, title) for x, title in zip(clips, titles, strict=True))
+    return _html(f'<div style="display:flex;flex-wrap:wrap;gap:6px 12px">{players}</div>')
+
+
+def player(x, rate: float, title: str = "") -> str:
+    """The HTML of a player; lossless FLAC, which stores the silence of a padded clip for nothing."""
+    data = base64.b64encode(encode(x, rate)).decode()
+    caption = (
+        f'<figcaption style="font-size:12px;overflow-wrap:anywhere">{html.escape(str(title))}</figcaption>'
+        if title
+        else ""
+    )
+    return (
+        f'<figure style="margin:0;width:220px">{caption}<audio controls preload="metadata" '
+        f'style="width:100%;height:32px" src="data:audio/flac;base64,{data}"></audio></figure>'
+    )
+
+
+def _html(text: str):
+    from IPython.display import HTML
+
+    return HTML(text)

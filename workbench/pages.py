@@ -1,0 +1,66 @@
+"""An executed notebook as a page: one HTML file that shows and plays everything without a network."""
+
+__all__ = ["write"]
+
+import os
+from pathlib import Path
+
+FIGURE, WIDGET = "application/vnd.plotly.v1+json", "application/vnd.jupyter.widget-view+json"
+
+# nbconvert's own page fetches require.js, MathJax and mermaid from the network each time it is opened
+OFFLINE = """{% extends 'index.html.j2' %}
+{% block html_head_js_requirejs %}{% endblock %}
+{% block html_head_js_mathjax %}{% endblock %}
+{% block html_head_js_mermaidjs %}{% endblock %}
+{% block jupyter_widgets %}{% endblock %}
+{% block html_head_css %}{% if resources.plotly %}<script>{{ resources.plotly }}</script>{% endif %}{% endblock %}
+"""
+
+
+def write(notebook: Path) -> Path:
+    """Write the page beside an executed notebook; its figures share the one plotly.js within, and its players play."""
+    import nbformat
+    from jinja2 import DictLoader
+    from nbconvert import HTMLExporter
+
+    nb = nbformat.read(notebook, as_version=4)
+    nb.metadata.pop("widgets", None)  # their state is of use only with scripts from the network
+    plotly = ""
+    for cell in nb.cells:
+        if "outputs" in cell:
+            cell.outputs = [output for output in cell.outputs if not _live_only(output)]
+        for output in cell.get("outputs", ()):
+            if FIGURE in output.get("data", {}):
+                plotly = plotly or _plotly()
+                output.data["text/html"] = _drawn(output.data.pop(FIGURE))
+    loader = DictLoader({"offline.html.j2": OFFLINE})
+    exporter = HTMLExporter(template_name="lab", template_file="offline.html.j2", extra_loaders=[loader])
+    html, _ = exporter.from_notebook_node(nb, {"metadata": {"name": notebook.stem}, "plotly": plotly})
+    target = notebook.with_suffix(".html")
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        temporary.write_text(html, encoding="utf-8")
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return target
+
+
+def _live_only(output) -> bool:
+    # a progress bar, say, whose text is that of its first moment
+    return WIDGET in output.get("data", {}) and not set(output.data) - {WIDGET, "text/plain"}
+
+
+def _plotly() -> str:
+    from plotly.offline import get_plotlyjs
+
+    return get_plotlyjs()
+
+
+def _drawn(figure: dict) -> str:
+    from plotly.io import to_html
+
+    from .style import CONFIG
+
+    figure = {"data": figure.get("data", []), "layout": figure.get("layout", {})}
+    return to_html(figure, CONFIG, include_plotlyjs=False, full_html=False, validate=False)
