@@ -1,0 +1,161 @@
+"""The contract, over every family that lies in `workbench/models`."""
+
+import importlib
+import inspect
+import json
+
+import pytest
+import torch
+
+from workbench import autoencoder, models
+from workbench.autoencoder import Batch
+
+FAMILIES = models.names()
+
+
+def tiny(family, **settings):
+    torch.manual_seed(0)
+    module = importlib.import_module(f"workbench.models.{family}")
+    return module.build(**{**module.TINY, **settings})
+
+
+def batch(model, n=3, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    t = torch.arange(model.length) / model.rate
+    x = torch.exp(-t * 20) * torch.sin(2 * torch.pi * t * (100 + 400 * torch.rand(n, 1, 1, generator=generator)))
+    c = torch.eye(len(model.labels))[torch.arange(n) % len(model.labels)]
+    return Batch(0.5 * x, c, torch.arange(n), torch.ones(n), seed)
+
+
+def test_all_families_are_found():
+    assert {"wave", "frame"} <= set(FAMILIES)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("conditional", [False, True])
+def test_shapes(family, conditional):
+    model = tiny(family, conditional=conditional)
+    b = batch(model)
+    posterior = model.posterior(b.x, b.c)
+    z = posterior.sample(torch.randn_like(posterior.mean))
+    assert z.shape == posterior.mean.shape and z.shape[0] == 3
+    assert posterior.log_prob(z).shape == (3,)
+    assert model.decode(z, b.c).shape == b.x.shape
+    assert model.context_spec == (("a", "b") if conditional else ())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_each_parameter_gets_a_gradient_in_some_stage(family):
+    model = tiny(family, **({"posterior": "flow"} if family == "wave" else {}))
+    reached = set()
+    for stage in model.stages():
+        b = batch(model)
+        if stage.name == "prior":
+            b = Batch(model.encoder(b.x).detach(), b.c, b.index, b.gain)
+        for step in range(2):  # what starts at zero hides what lies behind it for one step
+            model.zero_grad()
+            total = sum(stage.losses(b, step).values())
+            if stage.critic is not None:
+                total = total + stage.critic.loss(*stage.pair(b, step))
+            total.backward()
+            reached |= {n for n, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+            with torch.no_grad():
+                for p in model.parameters():
+                    p -= 0 if p.grad is None else 1e-3 * p.grad.sign()
+    assert reached == {n for n, _ in model.named_parameters()}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_losses_fall_on_one_batch(family):
+    model, first = tiny(family), None
+    stage = model.stages()[0]
+    optimiser = torch.optim.Adam([p for part in stage.trains for p in getattr(model, part).parameters()], 3e-3)
+    for _ in range(30):
+        losses = stage.losses(batch(model), stage.steps)
+        total = sum((w(stage.steps) if callable(w) else w) * losses[k] for k, w in stage.weights.items())
+        first = total.item() if first is None else first
+        optimiser.zero_grad()
+        total.backward()
+        optimiser.step()
+    assert total.item() < 0.98 * first
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_save_and_load_keep_every_bit(family, tmp_path):
+    model = tiny(family).eval()
+    model.save(tmp_path)
+    again = autoencoder.load(tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {"settings.json", "model.safetensors"}
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name]), name
+    z = model.encode(batch(model).x)
+    assert torch.equal(model.render(z), again.render(z))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("conditional", [False, True])
+def test_the_deployable_decoder_is_scripted_and_equal(family, conditional):
+    model = tiny(family, conditional=conditional).eval()
+    b = batch(model)
+    z, c = model.encode(b.x).detach(), b.c if conditional else None
+    scripted = torch.jit.script(model.deployable())
+    with torch.no_grad():
+        torch.testing.assert_close(scripted(z, c), model.decode(z, b.c))
+        torch.testing.assert_close(scripted(z[:1], None if c is None else c[:1]), model.decode(z[:1], b.c[:1]))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_clip_is_rendered_the_same_in_any_company(family):
+    model = tiny(family).eval()
+    z = model.encode(batch(model, 21).x).detach()
+    assert torch.equal(model.render(z)[:5], model.render(z[:5]))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_draws_are_keyed_by_seed_and_number(family):
+    model = tiny(family).eval()
+    if model.prior is None:
+        with pytest.raises(ValueError, match="no prior over whole clips"):
+            model.sample(2)
+        return
+    many = model.sample(20, seed=3)
+    assert many.shape == (20, 1, model.length) and torch.isfinite(many).all()
+    assert torch.equal(many[:4], model.sample(4, seed=3))
+    assert not torch.equal(many[:4], model.sample(4, seed=4))
+    with pytest.raises(ValueError, match="no label 'gong'; it knows a, b"):
+        model.sample(1, label="gong")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_presets_build_and_unknown_settings_are_refused(family):
+    module = importlib.import_module(f"workbench.models.{family}")
+    assert {"tiny", "small", "base"} <= set(module.PRESETS)
+    with pytest.raises(ValueError, match=r"no setting betta; it has .*beta"):
+        tiny(family, betta=1)
+    with pytest.raises(ValueError, match="does not divide"):
+        tiny(family, length=4100)
+    with pytest.raises(ValueError, match="labels"):
+        tiny(family, labels=(), conditional=True)
+    with pytest.raises(ValueError, match="no preset 'huge'; it has tiny, small, base"):
+        models.build(family, "huge", length=4096, rate=8000)
+
+
+def test_an_unknown_family_lists_the_known():
+    with pytest.raises(ValueError, match=r"no family 'gan'; known are .*frame.*wave"):
+        models.build("gan", length=4096, rate=8000)
+
+
+def test_a_folder_without_a_model_or_of_another_version_is_a_sentence(tmp_path):
+    with pytest.raises(ValueError, match="holds no trained model"):
+        autoencoder.load(tmp_path)
+    tiny("frame").save(tmp_path)
+    saved = json.loads((tmp_path / "settings.json").read_text())
+    (tmp_path / "settings.json").write_text(json.dumps({**saved, "version": 0}))
+    with pytest.raises(ValueError, match="version 0, this workbench reads 1"):
+        autoencoder.load(tmp_path)
+
+
+def test_no_family_imports_a_family():
+    for family in FAMILIES:
+        module = importlib.import_module(f"workbench.models.{family}")
+        assert "workbench.models" not in inspect.getsource(module), family

@@ -1,0 +1,158 @@
+"""Training on a real store: stages, logs, the alarm, and resuming to the bit."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from workbench import autoencoder, data, models, runs, train
+from workbench.latents import fidelity, usage
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """Some hundred clips of the built-in pack, 0.19 s at 22,050 Hz."""
+    return data.build(
+        "synthetic", tmp_path_factory.mktemp("stores") / "tiny", seconds=0.18, rate=22_050, progress=False
+    )
+
+
+def tiny(clips, family="wave", **settings):
+    torch.manual_seed(0)
+    return models.build(
+        family, "tiny", **{"length": clips.length, "rate": clips.rate, "labels": clips.labels, **settings}
+    )
+
+
+STEPS = {"autoencode": 12, "adversarial": 4, "prior": 20}
+
+
+@pytest.fixture(scope="module")
+def trained(clips, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    with runs.start(folder, {}) as run:
+        train.fit(tiny(clips, steps=STEPS), clips, run)
+    return folder
+
+
+def test_a_run_leaves_a_model_a_log_and_scalars(trained, clips):
+    model = autoencoder.load(trained)
+    assert model.sample(3, label="kick").shape == (3, 1, clips.length)
+    log = train.read_log(trained / "log.jsonl")
+    assert {"autoencode", "adversarial", "prior"} == set(log.stage)
+    assert {"distance", "kl", "nats", "critic", "nll", "rise", "active"} <= set(log.name)
+    distance = (
+        log[(log.stage == "autoencode") & (log.split == "valid") & (log.name == "distance")].sort_values("step").value
+    )
+    assert distance.iloc[-1] < distance.iloc[0]
+    assert any(p.name.startswith("events") for p in (trained / "tensorboard").iterdir())
+    assert not (trained / "checkpoint.pt").exists()
+    assert json.loads((trained / "run.json").read_text())["usage"]["alarm"] == ""
+
+
+def test_the_prior_beats_the_standard_normal_on_held_out_latents(trained, clips):
+    model, held = autoencoder.load(trained), clips.split("test")
+    z, c = model.latents(held), torch.from_numpy(held.context())
+    with torch.no_grad():
+        plain = -0.5 * (z.square() + np.log(2 * np.pi)).sum(1)
+        assert model.prior.log_prob(z, c).mean() > plain.mean()
+
+
+@pytest.mark.parametrize("stop", [5, 9, 14])  # within the first stage, after a checkpoint of it, in the second
+def test_resuming_after_ctrl_c_gives_the_same_weights_to_the_bit(clips, trained, tmp_path, stop, monkeypatch):
+    count, original = 0, train.Loop.step
+
+    def interrupted(loop):
+        nonlocal count
+        count += 1
+        if count == stop:
+            raise KeyboardInterrupt
+        original(loop)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt), runs.start(tmp_path / "run", {}) as run:
+        patch.setattr(train.Loop, "step", interrupted)
+        train.fit(tiny(clips, steps=STEPS), clips, run)
+    assert runs.status(tmp_path / "run") == "interrupted"
+    with runs.start(tmp_path / "run", {}, resume=True) as run:
+        torch.manual_seed(99)  # of no consequence
+        train.fit(
+            models.build("wave", "tiny", length=clips.length, rate=clips.rate, labels=clips.labels, steps=STEPS),
+            clips,
+            run,
+            resume=True,
+        )
+    a, b = (autoencoder.load(f).state_dict() for f in (trained, tmp_path / "run"))
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_the_alarm_rings_for_a_decoder_that_ignores_z(clips, tmp_path, capsys):
+    model = tiny(clips, start="random", beta=1000.0, warmup=0, steps={"autoencode": 20, "adversarial": 0, "prior": 0})
+    with runs.start(tmp_path / "run", {}) as run:
+        train.fit(model, clips, run)
+    assert "COLLAPSE" in capsys.readouterr().out
+    found = usage(model, clips.split("valid"))
+    assert "Lower `beta`" in found.alarm and found.rise < 0.05
+    assert "COLLAPSE" in json.loads((tmp_path / "run" / "run.json").read_text())["usage"]["alarm"]
+
+
+def test_the_alarm_is_silent_for_a_model_that_listens(trained, clips):
+    found = usage(autoencoder.load(trained), clips.split("valid"))
+    assert found.alarm == "" and found.rise > 0.1 and found.active == 8 and found.kl.shape == (8,)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"posterior": "flow"}, {"conditional": True}, {"prior": "mixture"}, {"prior": "spline"}], ids=str
+)
+def test_settings_of_the_thesis_train(clips, tmp_path, settings):
+    with runs.start(tmp_path / "run", {}) as run:
+        train.fit(tiny(clips, steps={"autoencode": 2, "adversarial": 0, "prior": 2}, **settings), clips, run)
+    model = autoencoder.load(tmp_path / "run")
+    assert torch.isfinite(model.sample(3, label="snare")).all()
+    assert usage(model, clips.split("valid"), n=16).kl.size == (1 if settings.get("posterior") else 8)
+
+
+def test_a_series_family_trains_without_a_prior(clips, tmp_path):
+    with runs.start(tmp_path / "run", {}) as run:
+        train.fit(tiny(clips, "frame"), clips, run)
+    assert autoencoder.load(tmp_path / "run").prior is None
+
+
+def test_bf16_trains(clips, tmp_path):
+    with runs.start(tmp_path / "run", {}) as run:
+        model = train.fit(
+            tiny(clips, steps={"autoencode": 2, "adversarial": 1, "prior": 2}), clips, run, precision="bf16-mixed"
+        )
+    assert torch.isfinite(model.sample(2)).all()
+
+
+def test_mistakes_are_sentences(clips, tmp_path):
+    with runs.start(tmp_path / "run", {}) as run:
+        with pytest.raises(train.TrainingError, match=r"8192 values.*4096 values"):
+            train.fit(tiny(clips, length=8192), clips, run)
+        with pytest.raises(train.TrainingError, match="no stage vocoder; it has autoencode, adversarial, prior"):
+            train.fit(tiny(clips), clips, run, stages=["vocoder"])
+        model = tiny(clips)
+        stage = model.stages()[0]
+        object.__setattr__(stage, "weights", {"distence": 1.0})
+        model.stages = lambda: (stage,)
+        with pytest.raises(train.TrainingError, match="weighs distence, but its losses are distance, kl, nats"):
+            train.fit(model, clips, run)
+
+
+def test_a_loss_that_is_not_finite_stops_training(clips, tmp_path):
+    model = tiny(clips)
+    torch.nn.init.constant_(model.decoder.out.bias, float("nan"))
+    with runs.start(tmp_path / "run", {}) as run, pytest.raises(train.TrainingError, match="'distance' is nan at step"):
+        train.fit(model, clips, run)
+
+
+def test_fidelity_finds_the_directions_and_says_how_sure():
+    rng = np.random.default_rng(0)
+    scales = np.array([10, 5, 1, 0.1, 0.1, 0.1])
+    a, b = (rng.standard_normal((300, 6)) * scales for _ in range(2))
+    found = fidelity(a, b)
+    assert found.n == 300 and found.dimensions(0.95) == 2 and found.share[-1] == pytest.approx(1)
+    assert (found.low <= found.share + 1e-9).all() and (found.share <= found.high + 1e-9).all()
+    with pytest.raises(ValueError, match="2 latents"):
+        fidelity(a[:2], b)

@@ -1,0 +1,278 @@
+"""The contract that every family keeps: Autoencoder, Stage, Batch; save and load."""
+
+import abc
+import copy
+import importlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from workbench.critics import Critic
+from workbench.data import Clips
+from workbench.distributions import Posterior, Prior, keyed_noise
+from workbench.runs import write_json
+
+__all__ = ["VERSION", "Autoencoder", "Batch", "Schedule", "Stage", "load", "ramp"]
+
+VERSION = 1  # of the saved settings; a change that old files do not survive raises it
+RENDER = 16  # clips a batch when sound is made to be kept: one size, so that a clip is the same in any company
+
+Schedule = Callable[[int], float]
+
+
+def ramp(target: float, steps: int, start: float = 0.0) -> Schedule:
+    """A weight that rises linearly from `start` to `target` over the first `steps` steps."""
+    return lambda step: target if step >= steps else start + (target - start) * step / steps
+
+
+class Batch:
+    """Clips on their way through a training step; a plain class, as Fabric would round a tuple's values to bf16.
+
+    x: (B, 1, T) clips in [-1, 1], or what the stage's `prepare` made of them · c: (B, C) context or None ·
+    index: (B,) numbers of the clips in their store · gain: (B,) what normalisation removed · seed: of the run
+    """
+
+    def __init__(self, x: Tensor, c: Tensor | None, index: Tensor, gain: Tensor, seed: int = 0):
+        self.x, self.c, self.index, self.gain, self.seed = x, c, index, gain, seed
+
+    def noise(self, step: int, *size: int) -> Tensor:
+        """Standard normal (B, *size), keyed by (seed, step, clip): the same whatever the batch's company."""
+        return keyed_noise([self.seed, step], self.index.tolist(), *size).to(self.x.device)
+
+    def to(self, device: torch.device) -> "Batch":
+        c = None if self.c is None else self.c.to(device)
+        return Batch(self.x.to(device), c, self.index.to(device), self.gain.to(device), self.seed)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One part of training: what it minimises, and which submodules may change.
+
+    losses: (batch, step) -> named, unweighted scalars · weights: of each loss, numbers or schedules of the step ·
+    trains: submodules with gradients; the rest is frozen and in eval mode · prepare: called as (training clips, True)
+    and then (validation clips, False); what it returns (N, ...) takes the place of the audio in `Batch.x` · pair: what
+    the critic compares, (real, fake) · monitor: the held-out loss whose best weights are kept, None to keep the last ·
+    patience: validations without improvement before the stage ends, None for never · healthy: where held-out losses of
+    a good run end up, for the eye
+    """
+
+    name: str
+    steps: int
+    losses: Callable[[Batch, int], dict[str, Tensor]]
+    weights: Mapping[str, float | Schedule]
+    trains: tuple[str, ...]
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.8, 0.99)
+    weight_decay: float = 0.0
+    batch_size: int = 16
+    clip_gradient: float = 1.0
+    monitor: str | None = "total"
+    validations: int = 10
+    patience: int | None = None
+    prepare: Callable[[Clips, bool], Tensor | None] | None = None
+    critic: Critic | None = None
+    critic_every: int = 1
+    pair: Callable[[Batch, int], tuple[Tensor, Tensor]] | None = None
+    healthy: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+
+class Autoencoder(nn.Module, abc.ABC):
+    """A variational autoencoder of whole clips.
+
+    A family sets `encoder`: (B, 1, T) -> features (B, H) or (B, H, N), `decoder`: (z, c) -> (B, 1, T), and `prior`,
+    which is None where there is no law of a whole clip's latent to draw from.
+
+    Arguments:
+        settings: what `build` was called with, kept so that a saved model can be built again. `length` (T, values),
+            `rate` (Hz), `labels` (what the columns of the prior's context mean) and `conditional` (does the decoder
+            see the label too?) are common to all families.
+    """
+
+    encoder: nn.Module
+    decoder: nn.Module
+    prior: Prior | None
+
+    def __init__(self, settings: Mapping):
+        super().__init__()
+        self.prior = None
+        self.settings = dict(settings)
+        self.length, self.rate = int(settings["length"]), int(settings["rate"])
+        self.labels = tuple(settings["labels"])
+        self.context_spec = self.labels if settings["conditional"] else ()
+        if settings["conditional"] and not self.labels:
+            raise ValueError(
+                "A conditional decoder needs labels, but the store has none; leave `conditional` off or label the clips."
+            )
+
+    @property
+    def family(self) -> str:
+        return type(self).__module__.rpartition(".")[2]
+
+    @abc.abstractmethod
+    def posterior_of(self, h: Tensor, c: Tensor | None = None) -> Posterior:
+        """q(z | x) from the encoder's features."""
+
+    @abc.abstractmethod
+    def stages(self) -> tuple[Stage, ...]: ...
+
+    def posterior(self, x: Tensor, c: Tensor | None = None) -> Posterior:
+        return self.posterior_of(self.encoder(x), c)
+
+    def encode(self, x: Tensor, c: Tensor | None = None) -> Tensor:
+        """(B, 1, T) -> posterior mean (B, L) or (B, L, N)"""
+        return self.posterior(x, c).mean
+
+    def decode(self, z: Tensor, c: Tensor | None = None) -> Tensor:
+        """z -> (B, 1, T); c (B, C) counts only where the decoder is conditional."""
+        return self.decoder(z, c if self.context_spec else None)
+
+    # ------------------------------------------------------------------- whole corpora, in batches of one fixed size
+
+    def batched(self, f: Callable[..., Tensor], *rows: Tensor | None) -> Tensor:
+        """f over rows in padded batches of RENDER: the same numbers for a row in any company, without gradients."""
+        out, n = [], len(rows[0])
+        training, device = self.training, next(self.parameters()).device
+        self.eval()
+        with torch.inference_mode():
+            for i in range(0, n, RENDER):
+                part = [None if r is None else torch.as_tensor(r[i : i + RENDER]).to(device) for r in rows]
+                part = [
+                    None if p is None else torch.cat([p, p[:1].expand(RENDER - len(p), *p.shape[1:])]) for p in part
+                ]
+                out.append(f(*part)[: n - i].cpu())
+        self.train(training)
+        return torch.cat(out).clone()
+
+    def features(self, clips: Clips) -> Tensor:
+        """The encoder's features of every clip, (N, H)."""
+        parts = [
+            self.batched(self.encoder, torch.from_numpy(clips.audio(slice(i, i + RENDER)))[:, None])
+            for i in range(0, len(clips), RENDER)
+        ]
+        return torch.cat(parts)
+
+    def latents(self, clips: Clips) -> Tensor:
+        """The posterior mean of every clip, (N, L)."""
+        return self.batched(lambda h: self.posterior_of(h).mean, self.features(clips))
+
+    def render(self, z: Tensor, c: Tensor | None = None) -> Tensor:
+        """Sound to be kept: z (n, L) -> (n, 1, T) on the CPU, the same to the bit for a row in any company."""
+        return self.batched(self.decode, z, c).clamp(-1, 1)
+
+    # ------------------------------------------------------------------------------------------------- new sounds
+
+    def context(self, label: str, n: int) -> Tensor:
+        """n rows of the context that means `label`, (n, C)."""
+        if label not in self.labels:
+            known = ", ".join(self.labels) or "none: it was trained without labels"
+            raise ValueError(f"The model knows no label '{label}'; it knows {known}.")
+        return nn.functional.one_hot(torch.full((n,), self.labels.index(label)), len(self.labels)).float()
+
+    def draw(
+        self, n: int, c: Tensor | None = None, seed: int = 0, temperature: float = 1.0
+    ) -> tuple[Tensor, Tensor | None]:
+        """Latents from the prior, (n, L), and the context they belong to; without c, labels are drawn as well."""
+        if self.prior is None:
+            raise ValueError(
+                f"A '{self.family}' model has no prior over whole clips, so nothing can be drawn; use a single-vector family."
+            )
+        c = self.prior.labels(n, seed) if c is None else c
+        with torch.inference_mode():
+            return self.prior.sample(n, c, seed, temperature).clone(), c
+
+    def sample(
+        self, n: int, c: Tensor | None = None, seed: int = 0, temperature: float = 1.0, label: str | None = None
+    ) -> Tensor:
+        """n new clips (n, 1, T); clip i is a function of (seed, i), whatever n.
+
+        Arguments:
+            c: context (n, C), or `label`, one word for all; without either the labels are drawn too.
+            temperature: scales the noise: below 1 closer to the typical sound, above 1 stranger.
+        """
+        return self.render(*self.draw(n, self.context(label, n) if label else c, seed, temperature))
+
+    # -------------------------------------------------------------------------------------------------------- files
+
+    def save(self, folder: Path) -> None:
+        """Write `settings.json` and `model.safetensors` into a folder."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "settings.json", {"version": VERSION, "family": self.family, "settings": self.settings})
+        part = folder / "model.safetensors.part"
+        safetensors.torch.save_file({k: v.contiguous() for k, v in self.state_dict().items()}, part)
+        part.replace(folder / "model.safetensors")
+
+    def deployable(self) -> nn.Module:
+        """The decoder alone, z (B, L), c (B, C) or None -> (B, 1, T), ready for `torch.jit.script`."""
+        decoder = copy.deepcopy(self.decoder).cpu().eval()
+        for module in decoder.modules():
+            if parametrize.is_parametrized(module):
+                for name in list(module.parametrizations):
+                    parametrize.remove_parametrizations(module, name)
+        return decoder
+
+    def prior_stage(self, steps: int, features: tuple[Tensor, Tensor] | None = None, draws: int = 4) -> Stage:
+        """The stage in which the prior learns the aggregate posterior, with encoder and decoder frozen.
+
+        A prior of closed form is fitted on `draws` of q for each clip; a flow goes on from there by gradient, on
+        fresh draws of q (fitting the means alone would learn the training clips by heart). `features` of the training
+        and validation clips save encoding them again.
+        """
+
+        def prepare(clips: Clips, training: bool) -> Tensor:
+            h = self.features(clips) if features is None else features[0 if training else 1]
+            if training:
+                k = torch.arange(len(h)).repeat(draws)
+                noise = keyed_noise([0, 7], range(len(k)), *self.latent_shape(h))
+                z = self.batched(lambda f, e: self.posterior_of(f).sample(e), h[k], noise)
+                c = torch.from_numpy(clips.context()) if self.labels else None
+                self.prior.fit(z.to(self.prior.frequency), None if c is None else c[k].to(self.prior.frequency))
+            return h
+
+        def losses(batch: Batch, step: int) -> dict[str, Tensor]:
+            with torch.autocast(batch.x.device.type, enabled=False):  # a density in half precision is none
+                with torch.no_grad():
+                    z = self.posterior_of(batch.x).sample(batch.noise(step, *self.latent_shape(batch.x)))
+                return {"nll": -self.prior.log_prob(z, batch.c).mean()}
+
+        closed = next(self.prior.parameters(), None) is None
+        return Stage(
+            "prior",
+            0 if closed else steps,
+            losses,
+            {"nll": 1.0},
+            ("prior",),
+            lr=5e-4,
+            weight_decay=1e-4,
+            batch_size=256,
+            validations=max(steps // 50, 2),
+            patience=5,
+            prepare=prepare,
+        )
+
+    def latent_shape(self, h: Tensor) -> tuple[int, ...]:
+        return tuple(self.posterior_of(h[:1].to(next(self.parameters()).device)).mean.shape[1:])
+
+
+def load(folder: Path) -> Autoencoder:
+    """The model that `save` wrote, in eval mode on the CPU; nothing in the folder is executed."""
+    folder = Path(folder)
+    if not (folder / "settings.json").is_file() or not (folder / "model.safetensors").is_file():
+        raise ValueError(
+            f"{folder} holds no trained model (settings.json and model.safetensors); train one with `workbench run train`."
+        )
+    saved = json.loads((folder / "settings.json").read_text())
+    if saved["version"] != VERSION:
+        raise ValueError(
+            f"The model in {folder} has settings of version {saved['version']}, this workbench reads {VERSION}; train it again."
+        )
+    family = importlib.import_module(f"workbench.models.{saved['family']}")
+    model = family.build(**saved["settings"])
+    model.load_state_dict(safetensors.torch.load_file(folder / "model.safetensors"))
+    return model.eval()

@@ -1,0 +1,20 @@
+"""Families of autoencoders, one file each; a file that is here is known."""
+
+import importlib
+import pkgutil
+
+__all__ = ["build", "names"]
+
+
+def names() -> tuple[str, ...]:
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__)))
+
+
+def build(family: str, preset: str | None = None, **settings):
+    """A new model of a family; `settings` win over those of the preset."""
+    if family not in names():
+        raise ValueError(f"There is no family '{family}'; known are {', '.join(names())}.")
+    module = importlib.import_module(f"{__name__}.{family}")
+    if preset is not None and preset not in module.PRESETS:
+        raise ValueError(f"The family '{family}' has no preset '{preset}'; it has {', '.join(module.PRESETS)}.")
+    return module.build(**{**(module.PRESETS[preset] if preset else {}), **settings})

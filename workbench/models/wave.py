@@ -1,0 +1,286 @@
+"""The thesis model: PQMF bands in and out, one latent vector for the whole clip."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from workbench.autoencoder import Autoencoder, Batch, Stage, ramp
+from workbench.critics import SpectralCritic
+from workbench.data import Clips
+from workbench.distributions import FlowPosterior, Gaussian, Posterior, kl, prior
+from workbench.flows import Flow
+from workbench.losses import spectral_distance
+from workbench.nn import Residual, down, up
+from workbench.representations import PQMF, STFT
+
+__all__ = ["PRESETS", "TINY", "Wave", "build"]
+
+BANDS = 16
+WINDOW, HOP = 64, 32  # of the short-time spectra inside each band: 1024 and 512 values of the clip
+STRIDE = 4
+FADE = 256  # values: the bands are periodic, so what an attack leaks before its start comes out at the clip's end
+PCA_CLIPS = 2048  # a random subset of this size finds the principal components; memory stays bounded
+
+
+class Spectrum(nn.Module):
+    """Magnitudes of the bands' short-time spectra to the power 1/3, as one row per clip.
+
+    The cube root is close to how loudness grows (Stevens, 1957) and bounded below; on real drums 64 principal
+    components of it keep more of a clip than as many of the logarithm.
+    """
+
+    def __init__(self, length: int):
+        super().__init__()
+        self.stft = STFT(WINDOW, HOP)
+        self.bins, self.frames = WINDOW // 2 + 1, length // (BANDS * HOP) + 1
+        self.size = BANDS * self.bins * self.frames
+
+    def forward(self, bands: Tensor) -> Tensor:
+        """(B, M, N) -> (B, size)"""
+        s = self.stft(bands.float().flatten(0, 1)[:, None])  # half precision has no FFT
+        return (s.square().sum(1) + 1e-12).pow(1 / 6).reshape(bands.shape[0], -1)
+
+
+class Encoder(nn.Module):
+    """Strided residual convolutions over the bands, beside a fixed projection on principal components.
+
+    What comes out is (mean, log standard deviation, features for a posterior flow), (B, 2 L + flow_features). At the
+    start the mean is the clip's principal coordinates, each of unit variance, and the network corrects them.
+    """
+
+    def __init__(self, length: int, latent: int, channels: Sequence[int], flow_features: int):
+        super().__init__()
+        self.latent = latent
+        self.pqmf, self.spectrum = PQMF(BANDS), Spectrum(length)
+        self.register_buffer("centre", torch.zeros(self.spectrum.size))
+        self.register_buffer("project", torch.zeros(self.spectrum.size, latent))
+        steps = [down(a, b, STRIDE) for a, b in pairwise(channels)]
+        self.net = nn.Sequential(
+            nn.Conv1d(BANDS, channels[0], 7, padding=3), *steps, Residual(channels[-1]), nn.LeakyReLU(0.2)
+        )
+        frames = length // (BANDS * STRIDE ** len(steps))
+        self.head = nn.Linear(channels[-1] * frames + latent, 2 * latent + flow_features)
+        nn.init.zeros_(self.head.weight[: 2 * latent])
+        nn.init.zeros_(self.head.bias)
+        nn.init.constant_(self.head.bias[latent : 2 * latent], -1.6)  # a standard deviation of 0.2
+
+    def forward(self, x: Tensor) -> Tensor:
+        bands = self.pqmf(x)
+        principal = (self.spectrum(bands) - self.centre) @ self.project
+        h = self.head(torch.cat([self.net(bands).flatten(1), principal], 1))
+        return torch.cat([h[:, : self.latent] + principal, h[:, self.latent :]], 1)
+
+
+class Decoder(nn.Module):
+    """One vector to bands: a waveform with amplitude modulation, plus filtered noise.
+
+    The noise branch shapes an excitation of constant magnitude with a time-frequency envelope that is linear in z (in
+    the cube-root domain). Its loadings start as the principal components of the training clips, and the excitation,
+    white noise at first, is learned: one-shots begin together, so their phases have something in common. The waveform
+    branch starts silent and adds what an envelope cannot say, above all the phase of tones.
+    """
+
+    def __init__(self, length: int, latent: int, context: int, channels: Sequence[int]):
+        super().__init__()
+        self.pqmf, self.spectrum = PQMF(BANDS), Spectrum(length)
+        bins, frames = self.spectrum.bins, self.spectrum.frames
+        self.envelope = nn.Linear(latent, self.spectrum.size)
+        self.label = nn.Linear(context, latent, bias=False) if context else None
+        noise = self.spectrum.stft(torch.randn(BANDS, 1, length // BANDS, generator=torch.Generator().manual_seed(0)))
+        self.excitation = nn.Parameter(noise / noise.square().sum(1, keepdim=True).sqrt().clamp_min(1e-3))
+        self.shape = (BANDS, bins, frames)
+        fade = torch.ones(length)
+        fade[-FADE:] = torch.linspace(1, 0, FADE)
+        self.register_buffer("fade", fade, persistent=False)
+        self.narrow = (channels[0], length // (BANDS * STRIDE ** len(channels)))
+        self.start = nn.Linear(latent, self.narrow[0] * self.narrow[1])
+        self.net = nn.Sequential(*(up(a, b, STRIDE) for a, b in pairwise([channels[0], *channels])), nn.LeakyReLU(0.2))
+        self.out = nn.Conv1d(channels[-1], 2 * BANDS, 7, padding=3)
+        nn.init.zeros_(self.envelope.bias)
+        nn.init.zeros_(self.out.bias)
+        self.out.weight.data[:BANDS] *= 0.02
+
+    def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
+        """z (B, L), c (B, C) or None -> (B, 1, T)"""
+        if self.label is not None:
+            assert c is not None, "This decoder is conditional: it needs a context."
+            z = z + self.label(c)
+        envelope = F.relu(self.envelope(z)).pow(3.0).unflatten(1, self.shape)
+        shaped = self.spectrum.stft.inverse((envelope[:, :, None] * self.excitation).flatten(0, 1)).reshape(
+            z.shape[0], self.shape[0], -1
+        )
+        wave, amplitude = self.out(self.net(self.start(z).unflatten(1, self.narrow))).chunk(2, dim=1)
+        return self.pqmf.inverse(wave * torch.sigmoid(amplitude) + shaped) * self.fade
+
+
+class Wave(Autoencoder):
+    """Multi-band variational autoencoder of whole clips, in three stages.
+
+    RAVE's front end, decoder branches and two-stage training (Caillon and Esling, 2021, https://arxiv.org/abs/2111.05011)
+    on one vector for a clip, with a prior fitted to the frozen encoder's aggregate posterior.
+    """
+
+    def __init__(self, settings: dict):
+        super().__init__(settings)
+        s = self.settings
+        stride = BANDS * STRIDE ** max(len(s["encoder"]) - 1, len(s["decoder"]))
+        if self.length % stride:
+            raise ValueError(
+                f"A clip of {self.length} values does not divide by the model's stride of {stride}; build the store with a "
+                f"multiple of {stride} values or use fewer channels."
+            )
+        if s["posterior"] not in ("gaussian", "flow"):
+            raise ValueError(f"There is no posterior '{s['posterior']}'; known are gaussian, flow.")
+        self.latent = s["latent"]
+        flow_features = 32 if s["posterior"] == "flow" else 0
+        self.encoder = Encoder(self.length, self.latent, s["encoder"], flow_features)
+        self.decoder = Decoder(self.length, self.latent, len(self.context_spec), s["decoder"])
+        self.posterior_flow = (
+            Flow("realnvp", self.latent, flow_features, layers=4, hidden=64) if flow_features else None
+        )
+        self.prior = prior(s["prior"], self.latent, len(self.labels), **s["flow"])
+        self.critic = SpectralCritic(channels=s["critic"])
+
+    def posterior_of(self, h: Tensor, c: Tensor | None = None) -> Posterior:
+        mean, log_std = h[:, : 2 * self.latent].chunk(2, dim=1)
+        base = Gaussian(mean, log_std.clamp(-6, 1))
+        return (
+            FlowPosterior(base, self.posterior_flow, h[:, 2 * self.latent :])
+            if self.posterior_flow is not None
+            else base
+        )
+
+    def start_from_data(self, clips: Clips, training: bool) -> None:
+        """Make encoder and decoder the principal component analysis of the clips' spectra."""
+        if not training or self.settings["start"] == "random":
+            return
+        rows = torch.randperm(len(clips), generator=torch.Generator().manual_seed(0))[:PCA_CLIPS].sort().values
+        device = self.encoder.centre.device
+        with torch.no_grad():
+            parts = [torch.from_numpy(clips.audio(r.numpy()))[:, None].to(device) for r in rows.split(64)]
+            spectra = torch.cat([self.encoder.spectrum(self.encoder.pqmf(x)).cpu() for x in parts])
+        centre = spectra.mean(0)
+        k = min(self.latent, len(rows) - 1)  # few clips span fewer directions; the other latents start unused
+        _, scale, components = torch.pca_lowrank(spectra.sub_(centre), k, center=False, niter=3)
+        scale = scale / len(rows) ** 0.5
+        with torch.no_grad():
+            self.encoder.centre.copy_(centre)
+            self.encoder.project[:, :k] = (components / scale).to(device)
+            self.decoder.envelope.bias.copy_(centre)
+            self.decoder.envelope.weight[:, :k] = (components * scale).to(device)
+
+    def stages(self) -> tuple[Stage, ...]:
+        s, steps = self.settings, self.settings["steps"]
+
+        def draw(batch: Batch, step: int) -> tuple[Posterior, Tensor, Tensor]:
+            posterior = self.posterior(batch.x)
+            z = posterior.sample(batch.noise(step, self.latent))
+            return posterior, z, self.decode(z, batch.c)
+
+        def autoencode(batch: Batch, step: int) -> dict[str, Tensor]:
+            posterior, z, y = draw(batch, step)
+            nats, floored = kl(posterior, z, s["free_bits"])
+            return {"distance": spectral_distance(batch.x, y, overlap=2).mean(), "kl": floored, "nats": nats}
+
+        def adversarial(batch: Batch, step: int) -> dict[str, Tensor]:
+            y = draw(batch, step)[2]
+            score, features = self.critic.judge(batch.x, y)
+            return {"distance": spectral_distance(batch.x, y, overlap=2).mean(), "score": score, "features": features}
+
+        encode = ("encoder", "decoder") + (("posterior_flow",) if self.posterior_flow is not None else ())
+        size = s["batch_size"]
+        return (
+            Stage(
+                "autoencode",
+                steps["autoencode"],
+                autoencode,
+                {"distance": 1.0, "kl": ramp(s["beta"], s["warmup"]), "nats": 0.0},
+                encode,
+                batch_size=size,
+                prepare=self.start_from_data,
+                patience=s["patience"],
+            ),
+            Stage(
+                "adversarial",
+                steps["adversarial"],
+                adversarial,
+                {"distance": 1.0, "score": 0.02, "features": 0.2},
+                ("decoder",),
+                lr=2e-4,
+                batch_size=size,
+                monitor=None,
+                critic=self.critic,
+                critic_every=2,
+                pair=lambda batch, step: (batch.x, draw(batch, step)[2]),
+            ),
+            self.prior_stage(steps["prior"]),
+        )
+
+
+DEFAULTS = {
+    "latent": 64,
+    "encoder": (32, 64, 96, 128, 128),
+    "decoder": (128, 96, 64, 32),
+    "conditional": False,
+    "posterior": "gaussian",
+    "prior": "realnvp",
+    "flow": {},
+    "critic": 16,
+    "start": "data",
+    "beta": 1e-3,
+    "warmup": 100,
+    "free_bits": 0.0,
+    "patience": None,
+    "batch_size": 16,
+    "steps": {"autoencode": 1000, "adversarial": 100, "prior": 800},
+}
+PRESETS = {
+    "tiny": {
+        "latent": 8,
+        "encoder": (8, 8, 16, 16, 16),
+        "decoder": (16, 16, 8, 8),
+        "critic": 4,
+        "batch_size": 8,
+        "flow": {"layers": 2, "hidden": 16},
+        "steps": {"autoencode": 30, "adversarial": 4, "prior": 100},
+    },
+    "small": {},
+    "base": {
+        "latent": 128,
+        "encoder": (64, 128, 256, 384, 512),
+        "decoder": (512, 384, 256, 128),
+        "critic": 32,
+        "batch_size": 32,
+        "flow": {"layers": 8, "hidden": 256},
+        "steps": {"autoencode": 60_000, "adversarial": 60_000, "prior": 10_000},
+    },
+}
+TINY = {
+    **PRESETS["tiny"],
+    "length": 4096,
+    "rate": 8000,
+    "labels": ("a", "b"),
+    "steps": {"autoencode": 2, "adversarial": 2, "prior": 2},
+}
+
+
+def build(*, length: int, rate: int, labels: Sequence[str] = (), **settings) -> Wave:
+    """A new model for clips of `length` values at `rate` Hz.
+
+    Arguments:
+        labels: what the prior can be asked for. conditional: the decoder sees the label as well.
+        latent: L. encoder, decoder: channels from the clip inwards, and outwards; each step divides time by 4.
+        posterior: "gaussian" or "flow". prior: one of distributions.PRIORS. flow: layers, hidden, dropout of its flow.
+        beta: weight of the divergence in nats per clip, reached after `warmup` steps; free_bits: nats per latent.
+        start: "data" (principal components) or "random". steps: of each stage; 0 leaves a stage out.
+    """
+    unknown = set(settings) - set(DEFAULTS)
+    if unknown:
+        raise ValueError(
+            f"The family 'wave' has no setting {', '.join(sorted(unknown))}; it has {', '.join(DEFAULTS)}."
+        )
+    steps = {**DEFAULTS["steps"], **settings.pop("steps", {})}
+    return Wave({"length": length, "rate": rate, "labels": tuple(labels), **DEFAULTS, **settings, "steps": steps})

@@ -1,0 +1,362 @@
+"""Training: a loop over the stages that a model asks for."""
+
+import contextlib
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from workbench.autoencoder import Autoencoder, Batch, Stage
+from workbench.data import Clips
+from workbench.latents import usage
+from workbench.runs import Run
+
+__all__ = ["TrainingError", "fit", "fit_stage", "read_log"]
+
+HELD = 512  # clips that a validation looks at, at most: its cost stays bounded as a pack grows
+WARM = 20  # steps over which the learning rate rises
+
+
+class TrainingError(ValueError):
+    """Training cannot start or go on; the message says why and what to change."""
+
+
+def fit(
+    model: Autoencoder,
+    clips: Clips,
+    run: Run,
+    *,
+    stages: Sequence[str] | None = None,
+    seed: int = 0,
+    accelerator: str = "auto",
+    precision: str = "32-true",
+    resume: bool = False,
+) -> Autoencoder:
+    """Train a model through its stages and save it into the run's folder.
+
+    Writes `log.jsonl`, TensorBoard scalars and audio, and `checkpoint.pt` at every validation and on Ctrl-C. With
+    `resume` training goes on from there as if it had never stopped, to the bit on one kind of machine. A stage ends
+    with the weights of its best validation, unless it has nothing to monitor.
+
+    Arguments:
+        stages: names of those to run, all by default. accelerator: "auto", "cpu", "cuda" or "mps".
+        precision: "32-true" or "bf16-mixed".
+    Raises TrainingError for clips that do not fit the model, a loss that is not finite, or a weight without a loss.
+    """
+    if (model.length, model.rate) != (clips.length, clips.rate):
+        raise TrainingError(
+            f"The model takes clips of {model.length} values at {model.rate} Hz, but the store {clips.store} holds "
+            f"{clips.length} values at {clips.rate} Hz; build the model or the store anew."
+        )
+    train, valid = clips.split("train"), clips.split("valid")
+    for part, name in ((train, "train"), (valid, "valid")):
+        if len(part) < 2:
+            raise TrainingError(
+                f"The split '{name}' of {clips.store} holds {len(part)} clips, but training needs at least 2; add sounds to the pack."
+            )
+    chosen = [stage for stage in model.stages() if stages is None or stage.name in stages]
+    if unknown := set(stages or ()) - {stage.name for stage in chosen}:
+        raise TrainingError(
+            f"The model has no stage {', '.join(sorted(unknown))}; it has {', '.join(s.name for s in model.stages())}."
+        )
+
+    fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
+    model.to(fabric.device)
+    checkpoint = run.path("checkpoint.pt")
+    state = (
+        torch.load(checkpoint, weights_only=True, map_location=fabric.device)
+        if resume and checkpoint.exists()
+        else None
+    )
+    done = list(state["done"]) if state else []
+    if state:
+        model.load_state_dict(state["model"])
+    with Log(run, keep=state is not None) as log:
+        for stage in chosen:
+            if stage.name in done:
+                continue
+            here = state if state and state["progress"] and state["progress"]["stage"] == stage.name else None
+            fit_stage(
+                model, stage, clips, seed, fabric, log, lambda now: write(checkpoint, {**now, "done": done}), here
+            )
+            done.append(stage.name)
+            write(checkpoint, {"model": model.state_dict(), "done": done, "progress": None})
+            if "encoder" in stage.trains:
+                log.usage(stage, usage(model, valid))
+            log.hear(stage, model, valid)
+    model.to("cpu").eval().save(run.folder)
+    checkpoint.unlink(missing_ok=True)
+    return model
+
+
+def fit_stage(
+    model: Autoencoder,
+    stage: Stage,
+    clips: Clips,
+    seed: int = 0,
+    fabric: Fabric | None = None,
+    log: "Log | None" = None,
+    keep: Callable[[dict], None] | None = None,
+    state: dict | None = None,
+) -> None:
+    """Train one stage; without `log` and `keep` nothing is printed or written, without `fabric` it runs on the CPU.
+
+    Arguments:
+        keep: takes what resuming needs, at each validation and on Ctrl-C. state: what it took, to go on from there.
+    """
+    fabric = fabric or Fabric(accelerator="cpu", devices=1)
+    train, valid = clips.split("train"), clips.split("valid")
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        tables = [stage.prepare(part, part is train) if stage.prepare else None for part in (train, valid)]
+        if stage.steps:
+            data, held = Data(train, model, tables[0], seed), Data(valid, model, tables[1], seed, HELD)
+            Loop(fabric, model, stage, data, held, log).run(keep, seed, state)
+
+
+class Data:
+    """Clips as batches; the order of each pass is a function of (seed, pass) alone."""
+
+    def __init__(self, clips: Clips, model: Autoencoder, cached: Tensor | None, seed: int, most: int | None = None):
+        self.rows = (
+            np.arange(len(clips))
+            if most is None or len(clips) <= most
+            else np.linspace(0, len(clips) - 1, most).astype(int)
+        )
+        self.clips, self.cached, self.seed = clips, cached, seed
+        self.context = torch.from_numpy(clips.context()) if model.labels else None
+        self.index = torch.tensor(clips.index["clip"].to_numpy(np.int64))
+        self.gain = torch.tensor(clips.index["gain"].to_numpy(np.float32))
+
+    def batch(self, rows: np.ndarray) -> Batch:
+        x = torch.from_numpy(self.clips.audio(rows))[:, None] if self.cached is None else self.cached[rows]
+        return Batch(
+            x, None if self.context is None else self.context[rows], self.index[rows], self.gain[rows], self.seed
+        )
+
+    def training(self, step: int, size: int) -> Batch:
+        """Batch number `step` of an endless shuffled stream."""
+        size = min(size, len(self.rows))
+        epoch, part = divmod(step, len(self.rows) // size)
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
+        return self.batch(np.sort(order[part * size : (part + 1) * size]))
+
+    def all(self, size: int) -> Iterator[Batch]:
+        for i in range(0, len(self.rows), size):
+            yield self.batch(self.rows[i : i + size])
+
+
+class Step(nn.Module):
+    """The one module that Fabric wraps for a stage: `forward` runs its losses, so that Fabric's hooks see the step."""
+
+    def __init__(self, model: Autoencoder, stage: Stage):
+        super().__init__()
+        self.model, self.stage = model, stage
+
+    def forward(self, batch: Batch, step: int, judge: bool = False) -> dict[str, Tensor]:
+        if not judge:
+            return self.stage.losses(batch, step)
+        with torch.no_grad():
+            real, fake = self.stage.pair(batch, step)
+        return {"critic": self.stage.critic.loss(real, fake)}
+
+
+@dataclass
+class Progress:
+    """Where a stage stands: with weights and optimisers, all that resuming needs."""
+
+    stage: str
+    step: int = 0
+    best: float = math.inf
+    worse: int = 0  # validations since the best
+    weights: dict[str, Tensor] = field(default_factory=dict)  # of what the stage trains, at the best
+
+
+class Loop:
+    """One stage of training."""
+
+    def __init__(self, fabric: Fabric, model: Autoencoder, stage: Stage, data: Data, held: Data, log: "Log | None"):
+        self.fabric, self.model, self.stage, self.data, self.held, self.log = fabric, model, stage, data, held, log
+        for name, part in model.named_children():
+            part.requires_grad_(name in stage.trains).train(name in stage.trains)
+        parts = [[p for p in model.parameters() if p.requires_grad]]
+        if stage.critic is not None:
+            parts.append(list(stage.critic.parameters()))
+        optimisers = [torch.optim.AdamW(p, stage.lr, stage.betas, weight_decay=stage.weight_decay) for p in parts]
+        self.module, *self.optimisers = fabric.setup(Step(model, stage), *optimisers)
+        self.at, self.judged = Progress(stage.name), {}  # where it stands, and the critic's last loss
+
+    def run(self, keep: Callable[[dict], None] | None, seed: int, state: dict | None) -> None:
+        stage, at = self.stage, self.at
+        if state is not None:
+            self.model.load_state_dict(state["model"])  # `prepare` may have begun anew
+            for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+                optimiser.load_state_dict(saved)
+            vars(at).update(state["progress"])
+        else:
+            self.validate()
+        every = max(1, stage.steps // stage.validations)
+        bar = tqdm(total=stage.steps, initial=at.step, desc=stage.name, mininterval=1.0, disable=self.log is None)
+        try:
+            while at.step < stage.steps and not (stage.patience is not None and at.worse > stage.patience):
+                torch.manual_seed(seed + 1_000_003 * at.step)  # of dropout: resuming must find it again
+                self.step()
+                bar.update()
+                if at.step % every == 0 or at.step == stage.steps:
+                    self.validate()
+                    if keep:
+                        keep(self.state())
+        except KeyboardInterrupt:
+            if keep:
+                keep(self.state())
+            print(
+                f"Stopped in stage '{stage.name}' after {at.step} of {stage.steps} steps; resume to go on from there."
+            )
+            raise
+        finally:
+            bar.close()
+        self.model.load_state_dict(at.weights, strict=False)
+        self.model.requires_grad_(True).eval()
+
+    def step(self) -> None:
+        stage, step = self.stage, self.at.step
+        # A short warm-up, then half a cosine down to nothing.
+        rate = stage.lr * min(1.0, (step + 1) / WARM) * 0.5 * (1 + math.cos(math.pi * step / stage.steps))
+        for group in (g for o in self.optimisers for g in o.param_groups):
+            group["lr"] = rate
+        batch = self.data.training(step, stage.batch_size).to(self.fabric.device)
+        if stage.critic is not None and step % stage.critic_every == 0:
+            stage.critic.requires_grad_(True)
+            judged = self.module(batch, step, judge=True)
+            self.descend(judged["critic"], self.optimisers[1])
+            self.judged = judged
+            stage.critic.requires_grad_(False)
+        losses = self.module(batch, step)
+        losses["total"] = self.total(losses, step)
+        losses["gradient"] = self.descend(losses["total"], self.optimisers[0])
+        self.at.step += 1
+        if self.log and (self.at.step % 10 == 0 or self.at.step == stage.steps):
+            self.log.write(stage, self.at.step, "train", self.judged | losses)
+
+    def total(self, losses: dict[str, Tensor], step: int) -> Tensor:
+        if extra := set(self.stage.weights) - set(losses):
+            raise TrainingError(
+                f"The stage '{self.stage.name}' weighs {', '.join(sorted(extra))}, but its losses are {', '.join(losses)}."
+            )
+        for name, value in losses.items():
+            if not torch.isfinite(value):
+                raise TrainingError(
+                    f"The loss '{name}' is {value.item()} at step {step} of stage '{self.stage.name}'; lower the learning rate or "
+                    f"`beta` and resume from the last checkpoint."
+                )
+        weights = {name: w(step) if callable(w) else w for name, w in self.stage.weights.items()}
+        return sum(w * losses[name] for name, w in weights.items())
+
+    def descend(self, loss: Tensor, optimiser) -> Tensor:
+        optimiser.zero_grad()
+        self.fabric.backward(loss)
+        norm = self.fabric.clip_gradients(
+            self.module, optimiser, max_norm=self.stage.clip_gradient, error_if_nonfinite=False
+        )
+        optimiser.step()
+        return norm
+
+    @torch.no_grad()
+    def validate(self) -> None:
+        """Mean losses over the held-out clips, with the last step's weights and the same noise each time."""
+        stage, at, sums, n = self.stage, self.at, {}, 0
+        self.model.eval()
+        for batch in self.held.all(stage.batch_size):
+            losses = self.module(batch.to(self.fabric.device), stage.steps)
+            losses["total"] = self.total(losses, stage.steps)
+            n += len(batch.index)
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0.0) + value.item() * len(batch.index)
+        means = {name: value / n for name, value in sums.items()}
+        if self.log:
+            self.log.write(stage, at.step, "valid", means)
+        value = (
+            at.step and -at.step if stage.monitor is None else means[stage.monitor]
+        )  # without one, the last is the best
+        at.worse = 0 if value < at.best else at.worse + 1
+        if at.worse == 0:
+            at.best = value
+            at.weights = {
+                k: v.detach().clone() for k, v in self.model.state_dict().items() if k.split(".")[0] in stage.trains
+            }
+        for name, part in self.model.named_children():
+            part.train(name in stage.trains)
+
+    def state(self) -> dict:
+        optimisers = [o.state_dict() for o in self.optimisers]
+        return {"model": self.model.state_dict(), "optimisers": optimisers, "progress": vars(self.at)}
+
+
+def write(path, state: dict) -> None:
+    part = path.with_suffix(".part")
+    torch.save(state, part)
+    part.replace(path)
+
+
+class Log(contextlib.AbstractContextManager):
+    """`log.jsonl`, the same for TensorBoard, and a printed line at each validation."""
+
+    def __init__(self, run: Run, keep: bool):
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.run, self.board = run, SummaryWriter(str(run.path("tensorboard")))
+        self.file = open(run.path("log.jsonl"), "a" if keep else "w")  # noqa: SIM115, closed on exit
+
+    def __exit__(self, *_) -> None:
+        self.file.close()
+        self.board.close()
+
+    def write(self, stage: Stage, step: int, split: str, values: dict) -> None:
+        values = {name: float(torch.as_tensor(v).detach()) for name, v in values.items()}
+        print(json.dumps({"stage": stage.name, "step": step, "split": split, **values}), file=self.file, flush=True)
+        for name, value in values.items():
+            self.board.add_scalar(f"{stage.name}/{name}/{split}", value, step)
+        if split == "valid":
+            print(
+                f"{stage.name} {step}/{stage.steps}  "
+                + "  ".join(f"{name} {value:.4g}" for name, value in values.items()),
+                flush=True,
+            )
+
+    def usage(self, stage: Stage, found) -> None:
+        values = {"rise": found.rise, "active": found.active, "kl": float(found.kl.sum())}
+        self.write(stage, stage.steps, "usage", values)
+        self.run.note(usage=values | {"alarm": found.alarm})
+        print(
+            found.alarm
+            or f"The decoder listens to z: a stranger's latent makes the distance {found.rise:+.0%} worse; "
+            f"{found.active} of {found.variances.size} dimensions are active, {found.kl.sum():.1f} nats per clip.",
+            flush=True,
+        )
+
+    def hear(self, stage: Stage, model: Autoencoder, held: Clips) -> None:
+        x = torch.from_numpy(held.audio(np.arange(min(4, len(held)))))[:, None]
+        c = torch.from_numpy(held.context(np.arange(len(x)))) if model.context_spec else None
+        sounds = {"original": x, "reconstruction": model.render(model.batched(model.encode, x), c)}
+        if model.prior is not None and stage.name == "prior":
+            sounds["draw"] = model.sample(4)
+        for name, clips in sounds.items():
+            for i, clip in enumerate(clips):
+                self.board.add_audio(f"{stage.name}/{name}/{i}", clip, 0, sample_rate=model.rate)
+
+
+def read_log(path) -> pd.DataFrame:
+    """`log.jsonl` as one row per number: stage, step, split ("train", "valid" or "usage"), name, value."""
+    table = pd.read_json(path, lines=True)
+    return (
+        table.melt(["stage", "step", "split"], var_name="name", value_name="value")
+        .dropna(subset="value")
+        .reset_index(drop=True)
+    )
