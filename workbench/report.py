@@ -1,0 +1,245 @@
+"""What a report says of a run: reconstructions beside baselines, priors on one encoder, draws as descriptors hear them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+import torchaudio
+from scipy.spatial.distance import pdist
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.metrics import confusion_matrix
+from sklearn.neighbors import NearestNeighbors
+from torch import Tensor
+
+from workbench import descriptors, metrics, train
+from workbench.autoencoder import Autoencoder
+from workbench.data import Clips
+from workbench.distributions import PRIORS, keyed_noise, prior
+from workbench.losses import spectral_distance
+
+__all__ = ["Draws", "draws", "nearest", "pca_griffin_lim", "priors", "reconstructions", "side_by_side"]
+
+MOST = 128  # held-out clips a report decodes, and clips of one label it draws at most
+PCA_CLIPS = 2048
+
+
+def nearest(clips: Clips, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Positions in `clips` of the nearest log-mel neighbour of each vector (n, D), and the cosine similarity."""
+    distance, rows = NearestNeighbors(n_neighbors=1, metric="cosine").fit(clips.vectors()).kneighbors(vectors)
+    return rows[:, 0], 1 - distance[:, 0]
+
+
+def side_by_side(model: Autoencoder, clips: Clips, n: int, seed: int = 0) -> tuple[np.ndarray, list[str]]:
+    """Originals and their reconstructions in turn, (2 n, T), and a title for each."""
+    rows = clips.some(n, seed)
+    x = torch.from_numpy(clips.audio(rows))[:, None]
+    c = torch.from_numpy(clips.context(rows)) if model.context_spec else None
+    y = model.render(model.batched(model.encode, x), c)
+    distance, named = spectral_distance(x, y), clips.index.iloc[rows]
+    titles = [
+        t
+        for label, name, d in zip(named.label, named["name"], distance, strict=True)
+        for t in (f"{label}: {name}", f"comes back ({d:.2f})")
+    ]
+    return torch.stack([x, y], 1)[:, :, 0].flatten(0, 1).numpy(), titles
+
+
+def pca_griffin_lim(fit: Tensor, x: Tensor, k: int, n_fft: int = 1024, hop: int = 256) -> Tensor:
+    """Clips (n, 1, T) as k principal components of their spectra would give them back.
+
+    Components of the cube root of STFT magnitudes (which keeps more of a drum than the logarithm does), found on the
+    clips `fit`; phases by 32 steps of Griffin and Lim, 1984, https://doi.org/10.1109/TASSP.1984.1164317
+    """
+    window = torch.hann_window(n_fft)
+
+    def spectra(clips: Tensor) -> Tensor:
+        parts = [
+            torch.stft(c[:, 0], n_fft, hop, window=window, pad_mode="constant", return_complex=True)
+            for c in clips.split(64)
+        ]
+        return torch.cat([p.abs().pow(1 / 3) for p in parts])
+
+    a = spectra(fit).flatten(1)
+    centre = a.mean(0)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        components = torch.pca_lowrank(a.sub_(centre), min(k, len(fit) - 1), center=False, niter=3)[2]
+    del a
+    s = spectra(x)
+    back = ((s.flatten(1) - centre) @ components @ components.T + centre).clamp_min(0).pow(3).reshape(s.shape)
+    back = torch.minimum(back, s.pow(3).amax((1, 2), keepdim=True))  # the cube of an overshoot is a blast
+    vocode = torchaudio.transforms.GriffinLim(n_fft, 32, hop_length=hop, power=1.0, rand_init=False, length=x.shape[-1])
+    return torch.cat([vocode(b) for b in back.split(32)])[:, None]
+
+
+def reconstructions(model: Autoencoder, clips: Clips) -> tuple[pd.DataFrame, np.ndarray]:
+    """Spectral distance of held-out clips from their reconstructions, beside what any model must beat.
+
+    Baselines of the same run: the nearest training clip, principal components with as many numbers and Griffin-Lim,
+    and silence. Returns a table (what, distance, low, high: 95 % bootstrap over clips, n, numbers per clip) and the
+    distances of the model, one per clip.
+    """
+    fit, held = clips.split("train"), clips.split("test")
+    rows = np.linspace(0, len(held) - 1, min(len(held), MOST)).astype(int)
+    x = torch.from_numpy(held.audio(rows))[:, None]
+    c = torch.from_numpy(held.context(rows)) if model.context_spec else None
+    z = model.batched(model.encode, x)
+    some = np.random.default_rng(0).permutation(len(fit))[:PCA_CLIPS]
+    numbers = z[0].numel()
+    made = {
+        "this model": model.render(z, c),
+        f"PCA-{min(numbers, len(some) - 1)} + Griffin-Lim": pca_griffin_lim(
+            torch.from_numpy(fit.audio(np.sort(some)))[:, None], x, numbers
+        ),
+        "nearest training clip": torch.from_numpy(fit.audio(nearest(fit, held.vectors(rows))[0]))[:, None],
+        "silence": torch.zeros_like(x),
+    }
+    distances = {
+        what: torch.cat([spectral_distance(a, b) for a, b in zip(x.split(32), y.split(32), strict=True)]).numpy()
+        for what, y in made.items()
+    }
+    table = [
+        {
+            "what": what,
+            "distance": d.mean(),
+            **dict(zip(("low", "high"), metrics.bootstrap(d), strict=True)),
+            "n": len(d),
+        }
+        for what, d in distances.items()
+    ]
+    return pd.DataFrame(table).assign(numbers=[numbers, min(numbers, len(some) - 1), 0, 0]), distances["this model"]
+
+
+def priors(
+    model: Autoencoder, clips: Clips, kinds: Sequence[str] = PRIORS, steps: int = 800, seed: int = 0
+) -> pd.DataFrame:
+    """Every kind of prior, fitted on the training latents of the same frozen encoder and judged on held-out ones.
+
+    Returns a table: prior, log_likelihood in nats per clip (of draws of q, given the label), its 95 % interval over
+    clips, mmd of draws from the held-out latents, and the floor of that: training latents against held-out ones.
+    The model keeps the prior that it came with.
+    """
+    own, table = model.prior, []
+    h = {name: model.features(clips.split(name)) for name in ("train", "valid", "test")}
+
+    def latents(name: str) -> Tensor:
+        noise = keyed_noise([seed, 11], range(len(h[name])), *model.latent_shape(h[name]))
+        return model.batched(lambda f, e: model.posterior_of(f).sample(e), h[name], noise)
+
+    held, known = latents("test"), latents("train")
+    c = torch.from_numpy(clips.split("test").context()) if model.labels else None
+    bandwidth = float(np.median(pdist(held)))
+    floor = metrics.mmd(held, known[np.random.default_rng(seed).permutation(len(known))[:1000]], bandwidth)
+    try:
+        for kind in kinds:
+            model.prior = prior(kind, own.latent, own.contexts, **model.settings.get("flow", {}))
+            train.fit_stage(model, model.prior_stage(steps, (h["train"], h["valid"])), clips, seed)
+            with torch.inference_mode():
+                nats = model.prior.eval().log_prob(held, c).numpy()
+                drawn = model.draw(1000, seed=seed)[0]
+            low, high = metrics.bootstrap(nats)
+            table.append(
+                {
+                    "prior": kind,
+                    "log_likelihood": nats.mean(),
+                    "low": low,
+                    "high": high,
+                    "mmd": metrics.mmd(held, drawn, bandwidth),
+                    "floor": floor,
+                    "n": len(nats),
+                }
+            )
+    finally:
+        model.prior = own
+    return pd.DataFrame(table)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Draws of a model, judged by descriptors.
+
+    accuracy: of a classifier of real training clips, on held-out clips and on draws by label, each label counting the
+    same · confusion: (asked, heard) shares of the draws · vendi: per label, effective numbers of real and drawn clips
+    at equal n · kolmogorov: per descriptor, distance of unlabelled draws from held-out clips, and the floor: training
+    clips from held-out ones at the same n · memorisation: see `metrics.memorisation` · values: the descriptors
+    themselves, held-out and drawn
+    """
+
+    accuracy: dict[str, float]
+    confusion: pd.DataFrame
+    vendi: pd.DataFrame
+    kolmogorov: pd.DataFrame
+    memorisation: float
+    values: tuple[np.ndarray, np.ndarray]
+
+
+def draws(model: Autoencoder, clips: Clips, seed: int = 0, least: int = 8, each: int = 32) -> Draws:
+    """Judge draws with and without label; labels with fewer than `least` training or 2 held-out clips are left out."""
+    fit = clips.split("train")
+    held = pd.concat([clips.split("valid").index, clips.split("test").index])
+    count, some = fit.index.label.value_counts(), held.label.value_counts()
+    labels = [label for label in model.labels if count.get(label, 0) >= least and some.get(label, 0) >= 2]
+    if len(labels) < 2:
+        raise ValueError(
+            f"Judging draws by label needs two labels with at least {least} training and 2 held-out clips; there are {len(labels)}."
+        )
+    names = list(descriptors.NAMES)
+    real, real_label = (fit.index.loc[fit.index.label.isin(labels), k] for k in (names, "label"))
+    kept, kept_label = (held.loc[held.label.isin(labels), k] for k in (names, "label"))
+    judge = RandomForestClassifier(300, min_samples_leaf=2, class_weight="balanced", random_state=0, n_jobs=2).fit(
+        real.to_numpy(), real_label
+    )
+    drawn = {
+        label: descriptors.matrix(model.sample(each, label=label, seed=seed)[:, 0].numpy(), model.rate)
+        for label in labels
+    }
+    heard = {label: judge.predict(x) for label, x in drawn.items()}
+    confusion = confusion_matrix(
+        np.repeat(labels, each), np.concatenate([heard[label] for label in labels]), labels=labels, normalize="true"
+    )
+    truth = confusion_matrix(kept_label, judge.predict(kept.to_numpy()), labels=labels, normalize="true")
+
+    centre, spread = real.mean().to_numpy(), real.std().to_numpy() + 1e-9
+    diversity = []
+    for label in labels:
+        own = ((real[real_label == label].to_numpy() - centre) / spread)[
+            np.random.default_rng(seed).permutation(int(count[label]))[:each]
+        ]
+        made = ((drawn[label] - centre) / spread)[: len(own)]
+        bandwidth = float(np.median(pdist(own)))
+        diversity.append(
+            {
+                "label": label,
+                "n": len(own),
+                "real": metrics.vendi(own, bandwidth=bandwidth),
+                "draws": metrics.vendi(made, bandwidth=bandwidth),
+            }
+        )
+    vendi = pd.DataFrame(diversity)
+
+    n = min(len(held), 4 * MOST)
+    free_clips = model.sample(n, seed=seed + 1)[:, 0].numpy()
+    free = descriptors.matrix(free_clips, model.rate)
+    other = fit.index[names].to_numpy()[np.random.default_rng(seed).permutation(len(fit))[:n]]
+    table = pd.DataFrame(
+        {
+            "descriptor": names,
+            "draws": metrics.kolmogorov(held[names], free),
+            "floor": metrics.kolmogorov(held[names], other),
+        }
+    )
+    known = (
+        fit.vectors(),
+        np.concatenate([clips.split(s).vectors() for s in ("valid", "test")]),
+        descriptors.embed(free_clips, model.rate),
+    )
+    return Draws(
+        {"held-out": truth.diagonal().mean(), "draws": confusion.diagonal().mean()},
+        pd.DataFrame(confusion, labels, labels),
+        vendi.assign(ratio=vendi.draws / vendi.real),
+        table,
+        metrics.memorisation(*known),
+        (held[names].to_numpy(), free),
+    )
