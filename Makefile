@@ -19,7 +19,7 @@ test: install
 	@HF_HUB_OFFLINE=1 $(BIN) -m pytest -q
 
 lab: install
-	@$(BIN) -m jupyterlab notebooks
+	@$(BIN) -m jupyterlab --LabApp.default_url=/lab/tree/notebooks
 
 bench: install
 	@for file in benchmarks/*.py; do \

@@ -130,14 +130,24 @@ def test_draws_are_keyed_by_seed_and_number(family):
 def test_presets_build_and_unknown_settings_are_refused(family):
     module = importlib.import_module(f"workbench.models.{family}")
     assert {"tiny", "small", "base"} <= set(module.PRESETS)
+    for preset in module.PRESETS:
+        model = models.build(family, preset, length=4096, rate=8000, labels=("a",))
+        assert model.decode(model.encode(torch.zeros(1, 1, 4096))).shape == (1, 1, 4096)
     with pytest.raises(ValueError, match=r"no setting betta; it has .*beta"):
         tiny(family, betta=1)
+    with pytest.raises(ValueError, match=r"no stage autoencod; it has autoencode"):
+        tiny(family, steps={"autoencod": 1})
     with pytest.raises(ValueError, match="does not divide"):
         tiny(family, length=4100)
     with pytest.raises(ValueError, match="labels"):
         tiny(family, labels=(), conditional=True)
     with pytest.raises(ValueError, match="no preset 'huge'; it has tiny, small, base"):
         models.build(family, "huge", length=4096, rate=8000)
+
+
+def test_a_setting_within_a_mapping_leaves_the_rest_of_the_preset():
+    model = models.build("wave", "tiny", length=4096, rate=8000, steps={"prior": 7})
+    assert model.settings["steps"] == {"autoencode": 30, "adversarial": 4, "prior": 7}
 
 
 def test_an_unknown_family_lists_the_known():

@@ -18,7 +18,7 @@ from workbench.data import Clips
 from workbench.distributions import Posterior, Prior, keyed_noise
 from workbench.runs import write_json
 
-__all__ = ["VERSION", "Autoencoder", "Batch", "Schedule", "Stage", "load", "ramp"]
+__all__ = ["VERSION", "Autoencoder", "Batch", "Schedule", "Stage", "complete", "load", "ramp"]
 
 VERSION = 1  # of the saved settings; a change that old files do not survive raises it
 RENDER = 16  # clips a batch when sound is made to be kept: one size, so that a clip is the same in any company
@@ -258,6 +258,16 @@ class Autoencoder(nn.Module, abc.ABC):
 
     def latent_shape(self, h: Tensor) -> tuple[int, ...]:
         return tuple(self.posterior_of(h[:1].to(next(self.parameters()).device)).mean.shape[1:])
+
+
+def complete(family: str, defaults: Mapping, given: Mapping) -> dict:
+    """The defaults with what is given in their place; a setting or stage that is not known is refused by name."""
+    for known, asked, what in ((defaults, given, "setting"), (defaults["steps"], given.get("steps", {}), "stage")):
+        if unknown := set(asked) - set(known):
+            raise ValueError(
+                f"The family '{family}' has no {what} {', '.join(sorted(unknown))}; it has {', '.join(known)}."
+            )
+    return {**defaults, **given, "steps": {**defaults["steps"], **given.get("steps", {})}}
 
 
 def load(folder: Path) -> Autoencoder:

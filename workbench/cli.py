@@ -23,7 +23,12 @@ app = typer.Typer(
 )
 
 # the demo's parameters, where they differ from the notebooks' defaults
-DEMO = {"1_data": {}, "2_train": {}, "3_draw": {}, "7_report": {}}
+DEMO = {
+    "1_data": {},
+    "2_train": {"settings": {"steps": {"autoencode": 400, "adversarial": 40, "prior": 300}}},
+    "3_draw": {},
+    "7_report": {"steps": 200},
+}
 
 
 def version(asked: bool) -> None:

@@ -252,14 +252,14 @@ def matrix(values, rows, columns, title: str = "") -> go.Figure:
             x=_escaped(columns),
             y=_escaped(rows),
             colorscale="Blues",
-            texttemplate="%{z:.3g}",
+            texttemplate="%{z:.2f}",
             showscale=False,
             xgap=1,
             ygap=1,
         )
     )
     fig.update_yaxes(autorange="reversed", type="category", showgrid=False)
-    fig.update_xaxes(type="category", side="top", showgrid=False)
+    fig.update_xaxes(type="category", showgrid=False)
     return styled(fig, body=60 + 30 * len(rows), title=title)
 
 

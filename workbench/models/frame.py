@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workbench.autoencoder import Autoencoder, Batch, Stage
+from workbench.autoencoder import Autoencoder, Batch, Stage, complete
 from workbench.distributions import Gaussian, Posterior, kl
 from workbench.representations import Frames
 
@@ -110,8 +110,4 @@ def build(*, length: int, rate: int, labels: Sequence[str] = (), **settings) -> 
         frame: values in a frame. hidden: width of the one hidden layer on each side. latent: L of each frame.
         beta: weight of the divergence, averaged over frames and latents as the paper does, beside the mean squares.
     """
-    if unknown := set(settings) - set(DEFAULTS):
-        raise ValueError(
-            f"The family 'frame' has no setting {', '.join(sorted(unknown))}; it has {', '.join(DEFAULTS)}."
-        )
-    return Frame({"length": length, "rate": rate, "labels": tuple(labels), **DEFAULTS, **settings})
+    return Frame({"length": length, "rate": rate, "labels": tuple(labels), **complete("frame", DEFAULTS, settings)})

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workbench.autoencoder import Autoencoder, Batch, Stage, ramp
+from workbench.autoencoder import Autoencoder, Batch, Stage, complete, ramp
 from workbench.critics import SpectralCritic
 from workbench.data import Clips
 from workbench.distributions import FlowPosterior, Gaussian, Posterior, kl, prior
@@ -200,6 +200,7 @@ class Wave(Autoencoder):
                 {"distance": 1.0, "kl": ramp(s["beta"], s["warmup"]), "nats": 0.0},
                 encode,
                 batch_size=size,
+                healthy={"distance": (0.4, 0.85), "nats": (25, 110)},
                 prepare=self.start_from_data,
                 patience=s["patience"],
             ),
@@ -277,10 +278,4 @@ def build(*, length: int, rate: int, labels: Sequence[str] = (), **settings) -> 
         beta: weight of the divergence in nats per clip, reached after `warmup` steps; free_bits: nats per latent.
         start: "data" (principal components) or "random". steps: of each stage; 0 leaves a stage out.
     """
-    unknown = set(settings) - set(DEFAULTS)
-    if unknown:
-        raise ValueError(
-            f"The family 'wave' has no setting {', '.join(sorted(unknown))}; it has {', '.join(DEFAULTS)}."
-        )
-    steps = {**DEFAULTS["steps"], **settings.pop("steps", {})}
-    return Wave({"length": length, "rate": rate, "labels": tuple(labels), **DEFAULTS, **settings, "steps": steps})
+    return Wave({"length": length, "rate": rate, "labels": tuple(labels), **complete("wave", DEFAULTS, settings)})

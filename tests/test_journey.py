@@ -1,0 +1,142 @@
+"""The main job as a user does it: the real notebooks, run by the command at tiny settings, opened in a real browser."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+import soundfile
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
+STEPS = {"steps": {"autoencode": 20, "adversarial": 2, "prior": 20}}
+
+
+def workbench(*words, cwd, code=0):
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "workbench.cli", *map(str, words)],
+        cwd=cwd, env=environment, capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def journey(tmp_path_factory):
+    """data -> train -> draw -> report, in a folder of its own."""
+    home = tmp_path_factory.mktemp("journey")
+    workbench(
+        "run",
+        "data",
+        "-p",
+        "store",
+        "stores/a",
+        "-p",
+        "seconds",
+        "0.18",
+        "-p",
+        "rate",
+        "22050",
+        "--out",
+        "runs/data",
+        cwd=home,
+    )
+    settings = ["-p", "store", "stores/a", "-p", "preset", "tiny", "-p", "settings", json.dumps(STEPS)]
+    workbench("run", "train", *settings, "-p", "note", "a test", "--out", "runs/train", cwd=home)
+    workbench("run", "draw", "-p", "run", "runs/train", "--out", "runs/draw", cwd=home)
+    workbench("run", "report", "-p", "run", "runs/train", "-p", "steps", "20", "--out", "runs/report", cwd=home)
+    return home
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_a_notebook_is_a_question_without_outputs(path):
+    notebook = nbformat.read(path, 4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert not any(cell.outputs or cell.execution_count for cell in code)
+    assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
+    assert sum(len(cell.source.splitlines()) for cell in code) <= 80
+    assert notebook.cells[0].cell_type == "markdown" and "?" in notebook.cells[0].source.splitlines()[0]
+
+
+def test_each_run_tells_what_made_it(journey):
+    for name in ("data", "train", "draw", "report"):
+        record = json.loads((journey / "runs" / name / "run.json").read_text())
+        assert record["status"] == "finished" and record["data"] and record["versions"]["torch"], name
+    assert json.loads((journey / "runs/train/run.json").read_text())["note"] == "a test"
+    results = json.loads((journey / "runs/report/run.json").read_text())["results"]
+    assert {"distance, this model", "distance, silence", "diversity ratio", "log-likelihood, spline"} <= set(results)
+
+
+def test_pages_hold_figures_and_sound_and_no_bundle_in_the_notebook(journey):
+    for name, stem in (("data", "1_data"), ("train", "2_train"), ("draw", "3_draw"), ("report", "7_report")):
+        folder = journey / "runs" / name
+        assert (folder / f"{stem}.ipynb").stat().st_size < 4e6
+        page = (folder / f"{stem}.html").read_text()
+        assert "data:audio/flac;base64," in page and page.count("plotly.js v") == 1, name
+
+
+def test_figures_draw_and_sounds_play_in_a_browser_without_network(journey, chromium):
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page()
+        asked, errors = [], []
+        page.on("request", lambda r: asked.append(r.url) if r.url.startswith("http") else None)
+        page.on("pageerror", lambda e: errors.append(str(e)))
+        page.goto((journey / "runs/draw/3_draw.html").as_uri())
+        page.wait_for_selector(".js-plotly-plot .main-svg")
+        ready = "() => [...document.querySelectorAll('audio')].slice(0, 6).map(a => a.readyState)"
+        page.wait_for_function(f"({ready})().every(s => s >= 1)")
+        audio = page.evaluate(
+            "() => { const a = document.querySelector('audio'); return [a.duration, a.error && a.error.message] }"
+        )
+        assert audio[0] == pytest.approx(4096 / 22_050, abs=0.02) and audio[1] is None
+        # the game: guess all as real, half of which is right
+        trials = page.locator(".real-or-made .trial")
+        assert trials.count() == 20
+        for i in range(20):
+            trials.nth(i).locator("button").first.click()
+        tally = page.locator(".real-or-made .tally").inner_text()
+        assert tally.startswith("10 of 20 right: 50 % (95 % interval 30 % to 70 %)") and "not ruled out" in tally
+        assert not asked and not errors
+        browser.close()
+
+
+def test_generate_writes_a_pack_that_can_be_made_again(journey):
+    for out in ("a", "b"):
+        workbench("generate", "runs/train", "--n", 5, "--seed", 3, "--label", "snare", "--out", out, cwd=journey)
+    names = sorted(p.name for p in (journey / "a").glob("*.wav"))
+    assert len(names) == 6  # five clips, and all in a row
+    for name in names:
+        assert (journey / "a" / name).read_bytes() == (journey / "b" / name).read_bytes()
+    long = next(n for n in names if n.startswith("all-"))
+    assert soundfile.info(journey / "a" / long).frames == 5 * 4096
+    assert json.loads((journey / "a" / "draws.json").read_text())["label"] == "snare"
+
+
+def test_mistakes_end_in_a_sentence(journey):
+    def said(*words):
+        text = workbench(*words, cwd=journey, code=1)
+        assert "Traceback" not in text
+        return text
+
+    assert "no label 'gong'; it knows" in said("generate", "runs/train", "--label", "gong", "--out", "c")
+    assert "runs/train" in said("run", "train", "-p", "store", "stores/a", "--out", "runs/train")
+    assert "no parameter stor" in said("run", "train", "-p", "stor", "x", "--out", "runs/x")
+    assert "known are" in said("run", "train", "-p", "store", "stores/a", "-p", "family", "gan", "--out", "runs/x2")
+    assert "stores/none" in said("run", "train", "-p", "store", "stores/none", "--out", "runs/x3")
+    (journey / "empty").mkdir()
+    assert "empty" in said("run", "data", "-p", "source", "empty", "-p", "store", "stores/e", "--out", "runs/x4")
+
+
+def test_a_frame_model_is_reported_without_draws(journey):
+    settings = ["-p", "store", "stores/a", "-p", "family", "frame", "-p", "preset", "tiny"]
+    workbench("run", "train", *settings, "--out", "runs/frame", cwd=journey)
+    text = workbench("run", "report", "-p", "run", "runs/frame", "--out", "runs/frame-report", cwd=journey)
+    assert "priors and draws are left out" in text
+    assert "no prior over whole clips" in workbench("generate", "runs/frame", "--out", "d", cwd=journey, code=1)

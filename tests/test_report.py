@@ -1,0 +1,72 @@
+"""What a report compares with: baselines that do what they say, and a run judged end to end."""
+
+import numpy as np
+import pytest
+import torch
+
+from workbench import data, models, report, runs, train
+from workbench.distributions import PRIORS
+from workbench.losses import spectral_distance
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    return data.build(
+        "synthetic", tmp_path_factory.mktemp("stores") / "tiny", seconds=0.18, rate=22_050, progress=False
+    )
+
+
+@pytest.fixture(scope="module")
+def model(clips, tmp_path_factory):
+    torch.manual_seed(0)
+    made = models.build("wave", "tiny", length=clips.length, rate=clips.rate, labels=clips.labels)
+    with runs.start(tmp_path_factory.mktemp("runs") / "run", {}) as run:
+        return train.fit(made, clips, run)
+
+
+def test_a_training_clip_is_its_own_nearest(clips):
+    fit = clips.split("train")
+    rows, alike = report.nearest(fit, fit.vectors()[:20])
+    assert (rows == np.arange(20)).mean() > 0.8 and alike.min() > 0.999
+
+
+def test_more_components_come_nearer(clips):
+    x = torch.from_numpy(clips.split("train").audio(slice(0, 100)))[:, None]
+    held = torch.from_numpy(clips.split("test").audio(slice(0, 16)))[:, None]
+    far = [spectral_distance(held, report.pca_griffin_lim(x, held, k)).mean().item() for k in (2, 16, 64)]
+    assert far[0] > far[1] > far[2]
+    again = report.pca_griffin_lim(x, held, 16)
+    torch.testing.assert_close(again, report.pca_griffin_lim(x, held, 16))
+
+
+def test_reconstructions_stand_beside_their_baselines(model, clips):
+    table, own = report.reconstructions(model, clips)
+    assert list(table.what) == ["this model", "PCA-8 + Griffin-Lim", "nearest training clip", "silence"]
+    assert table.distance.iloc[0] == pytest.approx(own.mean()) and (table.n == len(clips.split("test"))).all()
+    assert ((table.low < table.distance) & (table.distance < table.high)).all()
+    assert table.distance.iloc[3] > 1
+
+
+def test_priors_are_compared_on_one_encoder_and_the_model_keeps_its_own(model, clips):
+    own, before = model.prior, {k: v.clone() for k, v in model.state_dict().items()}
+    table = report.priors(model, clips, steps=20)
+    assert list(table.prior) == list(PRIORS)
+    nats = dict(zip(table.prior, table.log_likelihood, strict=True))
+    assert nats["standard"] < nats["gaussian"] and nats["realnvp"] > nats["standard"]
+    assert (table.floor == table.floor.iloc[0]).all() and np.isfinite(table.mmd).all()
+    assert model.prior is own and all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_draws_are_judged(model, clips):
+    judged = report.draws(model, clips, each=8)
+    assert judged.accuracy["held-out"] > 0.8  # the classifier knows real clips
+    np.testing.assert_allclose(judged.confusion.sum(1), 1)
+    assert judged.accuracy["draws"] == pytest.approx(np.diag(judged.confusion).mean())
+    assert (judged.vendi.real.between(1, judged.vendi.n) & judged.vendi.draws.between(1, judged.vendi.n)).all()
+    assert judged.kolmogorov.floor.mean() < judged.kolmogorov.draws.mean() < 1
+    assert judged.memorisation > 0.5
+
+
+def test_side_by_side_alternates(model, clips):
+    pairs, titles = report.side_by_side(model, clips.split("test"), 3)
+    assert pairs.shape == (6, clips.length) and len(titles) == 6 and titles[1].startswith("comes back")
