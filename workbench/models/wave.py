@@ -170,6 +170,7 @@ class Wave(Autoencoder):
             self.encoder.centre.copy_(centre)
             self.encoder.project[:, :k] = (components / scale).to(device)
             self.decoder.envelope.bias.copy_(centre)
+            self.decoder.envelope.weight.zero_()
             self.decoder.envelope.weight[:, :k] = (components * scale).to(device)
 
     def stages(self) -> tuple[Stage, ...]:
