@@ -291,7 +291,7 @@ class MixturePrior(Prior):
     The number of components is the one with the best likelihood on a fifth of the latents held back.
     """
 
-    COMPONENTS = (1, 2, 4, 8, 16)
+    COMPONENTS = (1, 4, 16)
 
     def __init__(self, latent: int, contexts: int = 0):
         super().__init__(latent, contexts)
@@ -310,8 +310,10 @@ class MixturePrior(Prior):
         sizes = [k for k in self.COMPONENTS if k == 1 or len(x) > 4 * k * 5]
 
         def mixture(k: int, rows: np.ndarray) -> GaussianMixture:
-            # Half the covariance of the whole keeps a component of few clips from collapsing onto them.
-            return GaussianMixture(k, reg_covar=0.05 * float(x.var(0).mean()), max_iter=50, random_state=0).fit(rows)
+            # A twentieth of the whole's variance keeps a component of few clips from collapsing onto them.
+            return GaussianMixture(
+                k, reg_covar=0.05 * float(x.var(0).mean()), max_iter=200, tol=1e-2, random_state=0
+            ).fit(rows)
 
         best = mixture(max(sizes, key=lambda k: mixture(k, x[~held]).score(x[held])), x)
         k = best.n_components
