@@ -13,7 +13,7 @@ __all__ = ["real_or_made"]
 
 
 def real_or_made(real, made, rate: float, seed: int = 0, trials: int = 20) -> HTML:
-    """A blind game: so many clips, half of them real, in random order; the guess rate comes with its 95 % interval.
+    """A blind game: clips of equal peak, half of them real, in random order; the guess rate comes with its 95 % interval.
 
     It runs in the page itself, without a kernel: in JupyterLab, in Voila and in the HTML export.
 
@@ -28,6 +28,7 @@ def real_or_made(real, made, rate: float, seed: int = 0, trials: int = 20) -> HT
     rng = np.random.default_rng(seed)
     clips = [(x, True) for x in np.asarray(real)[rng.permutation(len(real))[:half]]]
     clips += [(x, False) for x in np.asarray(made)[rng.permutation(len(made))[:half]]]
+    clips = [(0.9 * x / max(np.abs(x).max(), 1e-6), true) for x, true in clips]  # the level must not give it away
     order = rng.permutation(len(clips))
     rows = "".join(
         f'<div class="trial">{figures.player(clips[i][0], rate, f"{n + 1}")}<button>real</button> <button>made</button> <output></output></div>'
