@@ -1,6 +1,8 @@
 """Training on a real store: stages, logs, the alarm, and resuming to the bit."""
 
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -84,6 +86,36 @@ def test_resuming_after_ctrl_c_gives_the_same_weights_to_the_bit(clips, trained,
         )
     a, b = (autoencoder.load(f).state_dict() for f in (trained, tmp_path / "run"))
     assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_ctrl_c_within_a_step_waits_for_its_end(clips, tmp_path, monkeypatch, trained):
+    original, losses = train.Loop.descend, []
+
+    def descend(loop, *given):
+        losses.append(1)
+        if len(losses) == 3:
+            os.kill(os.getpid(), signal.SIGINT)  # between the gradient and the count of the step
+        return original(loop, *given)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt), runs.start(tmp_path / "run", {}) as run:
+        patch.setattr(train.Loop, "descend", descend)
+        train.fit(tiny(clips, steps=STEPS), clips, run)
+    state = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+    assert state["progress"]["step"] == 3 and len(losses) == 3
+    with open(tmp_path / "run" / "log.jsonl", "a") as log:  # as a killed training would have gone on
+        print(json.dumps({"stage": "autoencode", "step": 10, "split": "train", "distance": 9.0}), file=log)
+    with runs.start(tmp_path / "run", {}, resume=True) as run:
+        train.fit(tiny(clips, steps=STEPS), clips, run, resume=True)
+    a, b = (autoencoder.load(f).state_dict() for f in (trained, tmp_path / "run"))
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    assert train.read_log(tmp_path / "run" / "log.jsonl").equals(train.read_log(trained / "log.jsonl"))
+
+
+def test_resuming_a_finished_run_keeps_its_model(clips, trained, capsys):
+    with runs.start(trained, {}, resume=True) as run:
+        model = train.fit(tiny(clips, steps=STEPS), clips, run, resume=True)
+    assert "had finished before" in capsys.readouterr().out
+    assert all(torch.equal(v, model.state_dict()[k]) for k, v in autoencoder.load(trained).state_dict().items())
 
 
 def test_the_alarm_rings_for_a_decoder_that_ignores_z(clips, tmp_path, capsys):

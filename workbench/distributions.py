@@ -252,12 +252,12 @@ class GaussianPrior(Prior):
 
     def fit(self, z: Tensor, c: Tensor | None) -> None:
         StandardPrior.fit(self, z, c)
-        rows = torch.zeros(len(z), dtype=torch.long, device=z.device) if c is None else c.argmax(1)
-        z, rows = z.double(), rows.to(z.device)
+        z = z.cpu().double()  # in full precision, which not every device has
+        rows = torch.zeros(len(z), dtype=torch.long) if c is None else c.argmax(1).cpu()
         groups = [z[rows == i] for i in range(len(self.means))]
         means = torch.stack([g.mean(0) if len(g) else z.mean(0) for g in groups])
         centred = [g - m for g, m in zip(groups, means, strict=True)]
-        jitter = 1e-4 * torch.eye(self.latent, dtype=z.dtype, device=z.device)
+        jitter = 1e-4 * torch.eye(self.latent, dtype=z.dtype)
         pooled = sum(g.T @ g for g in centred) / len(z) + jitter
         weight = self.latent if self.contexts else 0
         covariances = [(g.T @ g + weight * pooled) / max(len(g) + weight, 1) + jitter for g in centred]
@@ -305,7 +305,7 @@ class MixturePrior(Prior):
         from sklearn.mixture import GaussianMixture
 
         StandardPrior.fit(self, z, c)
-        x = z.double().cpu().numpy()
+        x = z.cpu().double().numpy()
         held = np.random.default_rng(0).permutation(len(x)) < len(x) // 5
         sizes = [k for k in self.COMPONENTS if k == 1 or len(x) > 4 * k * 5]
 

@@ -107,7 +107,8 @@ class Run:
             _held.pop(self.folder.resolve(), None)
 
     def _end(self, status: str, **fields) -> None:
-        self.note(status=status, ended=now(), wall_seconds=round(time.monotonic() - self._clock, 1), **fields)
+        spent = {"wall_seconds": round(time.monotonic() - self._clock, 1), "peak_memory_mib": peak_memory()}
+        self.note(status=status, ended=now(), **spent, **fields)
         self.close()
 
 
@@ -286,6 +287,17 @@ def provenance() -> dict:
         "python": platform.python_version(),
         "platform": platform.platform(),
     }
+
+
+def peak_memory() -> int | None:
+    """The most memory (MiB) that this process has held; None where the system does not tell."""
+    with contextlib.suppress(ImportError):
+        import resource
+
+        return round(
+            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 2**20
+        )
+    return None
 
 
 def _version(name: str) -> str:

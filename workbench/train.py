@@ -3,11 +3,14 @@
 import contextlib
 import json
 import math
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+import safetensors.torch
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
@@ -75,10 +78,14 @@ def fit(
         if resume and checkpoint.exists()
         else None
     )
+    if resume and state is None and (saved := run.path("model.safetensors")).exists():
+        print("This run had finished before; its model is kept. To train anew, replace the run.")
+        model.load_state_dict(safetensors.torch.load_file(saved))
+        return model.to("cpu").eval()
     done = list(state["done"]) if state else []
     if state:
         model.load_state_dict(state["model"])
-    with Log(run, keep=state is not None) as log:
+    with Log(run, state) as log, deterministic(fabric.device):
         for stage in chosen:
             if stage.name in done:
                 continue
@@ -119,6 +126,36 @@ def fit_stage(
         if stage.steps:
             data, held = Data(train, model, tables[0], seed), Data(valid, model, tables[1], seed, HELD)
             Loop(fabric, model, stage, data, held, log).run(keep, seed, state)
+
+
+@contextlib.contextmanager
+def deterministic(device: torch.device) -> Iterator[None]:
+    """On a GPU the same training twice needs slower kernels; a CPU with as many threads repeats itself."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(before or device.type == "cuda", warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+class Patience:
+    """Within this block Ctrl-C waits for the step to end, so that what is saved is whole; a second one does not wait."""
+
+    def __enter__(self) -> "Patience":
+        self.asked, self.main = False, threading.current_thread() is threading.main_thread()
+        if self.main:
+            self.before = signal.signal(signal.SIGINT, self.ask)
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self.main:
+            signal.signal(signal.SIGINT, self.before)
+
+    def ask(self, *_) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
 
 
 class Data:
@@ -207,19 +244,20 @@ class Loop:
         try:
             while at.step < stage.steps and not (stage.patience is not None and at.worse > stage.patience):
                 torch.manual_seed(seed + 1_000_003 * at.step)  # of dropout: resuming must find it again
-                self.step()
-                bar.update()
-                if at.step % every == 0 or at.step == stage.steps:
-                    self.validate()
+                with Patience() as patience:
+                    self.step()
+                    bar.update()
+                    if at.step % every == 0 or at.step == stage.steps:
+                        self.validate()
+                        if keep:
+                            keep(self.state())
+                if patience.asked:
                     if keep:
                         keep(self.state())
-        except KeyboardInterrupt:
-            if keep:
-                keep(self.state())
-            print(
-                f"Stopped in stage '{stage.name}' after {at.step} of {stage.steps} steps; resume to go on from there."
-            )
-            raise
+                    print(
+                        f"Stopped in stage '{stage.name}' after {at.step} of {stage.steps} steps; resume to go on from there."
+                    )
+                    raise KeyboardInterrupt
         finally:
             bar.close()
         self.model.load_state_dict(at.weights, strict=False)
@@ -282,9 +320,7 @@ class Loop:
         means = {name: value / n for name, value in sums.items()}
         if self.log:
             self.log.write(stage, at.step, "valid", means)
-        value = (
-            at.step and -at.step if stage.monitor is None else means[stage.monitor]
-        )  # without one, the last is the best
+        value = -at.step if stage.monitor is None else means[stage.monitor]  # without one, the last is the best
         at.worse = 0 if value < at.best else at.worse + 1
         if at.worse == 0:
             at.best = value
@@ -308,11 +344,19 @@ def write(path, state: dict) -> None:
 class Log(contextlib.AbstractContextManager):
     """`log.jsonl`, the same for TensorBoard, and a printed line at each validation."""
 
-    def __init__(self, run: Run, keep: bool):
+    def __init__(self, run: Run, state: dict | None):
         from torch.utils.tensorboard import SummaryWriter
 
+        path, lines = run.path("log.jsonl"), []
+        if state is not None and path.exists():  # a killed training has written on after its last checkpoint
+            reached = dict.fromkeys(state["done"], math.inf)
+            if state["progress"]:
+                reached[state["progress"]["stage"]] = state["progress"]["step"]
+            rows = (json.loads(line) for line in path.read_text().splitlines())
+            lines = [json.dumps(row) + "\n" for row in rows if row["step"] <= reached.get(row["stage"], -1)]
+        path.write_text("".join(lines))
         self.run, self.board = run, SummaryWriter(str(run.path("tensorboard")))
-        self.file = open(run.path("log.jsonl"), "a" if keep else "w")  # noqa: SIM115, closed on exit
+        self.file = open(path, "a")  # noqa: SIM115, closed on exit
 
     def __exit__(self, *_) -> None:
         self.file.close()
