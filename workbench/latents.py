@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -10,7 +11,7 @@ from workbench.autoencoder import Autoencoder
 from workbench.data import Clips
 from workbench.losses import spectral_distance
 
-__all__ = ["Fidelity", "Usage", "fidelity", "usage"]
+__all__ = ["Fidelity", "Usage", "fidelity", "fidelity_of", "usage"]
 
 ACTIVE = 0.01  # variance of a dimension's posterior mean over clips (Burda et al., 2016, arXiv 1509.00519)
 RISE = 0.05  # a decoder that loses less than this by a stranger's latent does not listen to it
@@ -38,6 +39,16 @@ class Usage:
     @property
     def active(self) -> int:
         return int((self.variances > ACTIVE).sum())
+
+    @property
+    def nats(self) -> float:
+        return float(self.kl.sum())
+
+    def __str__(self) -> str:
+        return self.alarm or (
+            f"The decoder listens to z: another clip's latent makes the distance {self.rise:+.0%} worse; "
+            f"{self.active} of {self.variances.size} dimensions are active, {self.nats:.1f} nats per clip."
+        )
 
     @property
     def alarm(self) -> str:
@@ -100,6 +111,20 @@ class Fidelity:
     def dimensions(self, fidelity: float = 0.95) -> int:
         """How many directions hold at least this share."""
         return int(np.searchsorted(self.share, fidelity) + 1)
+
+    def table(self) -> pd.DataFrame:
+        """directions (in words), share, low, high: for 1, 2, 4, ... directions."""
+        k = 2 ** np.arange(int(np.log2(self.share.size)) + 1)
+        words = [f"{i} direction{'s' * (i > 1)}" for i in k]
+        return pd.DataFrame(
+            {"directions": words, "share": self.share[k - 1], "low": self.low[k - 1], "high": self.high[k - 1]}
+        )
+
+
+def fidelity_of(model: Autoencoder, clips: Clips, seed: int = 0) -> Fidelity:
+    """`fidelity` of a model: directions of the training latents, measured on the test latents (each frame of a series)."""
+    fit, held = (model.latents(clips.split(s)).transpose(0, 1).flatten(1).T.numpy() for s in ("train", "test"))
+    return fidelity(fit, held, seed)
 
 
 def fidelity(fit: np.ndarray, held: np.ndarray, seed: int = 0, repeats: int = 200) -> Fidelity:

@@ -174,6 +174,24 @@ class Draws:
     memorisation: float
     values: tuple[np.ndarray, np.ndarray]
 
+    def summary(self) -> dict[str, float]:
+        return {
+            "label accuracy ratio": self.accuracy["draws"] / self.accuracy["held-out"],
+            "diversity ratio": self.vendi.ratio.mean(),
+            "memorisation": self.memorisation,
+            "descriptor distance": self.kolmogorov.draws.mean(),
+            "descriptor floor": self.kolmogorov.floor.mean(),
+        }
+
+    def __str__(self) -> str:
+        s = self.summary()
+        return (
+            f"The asked label is heard in {self.accuracy['draws']:.0%} of draws and {self.accuracy['held-out']:.0%} of held-out "
+            f"clips (ratio {s['label accuracy ratio']:.2f}); within-label diversity is {s['diversity ratio']:.2f} of the real clips'; "
+            f"memorisation {self.memorisation:.2f} (below 0.8 is suspicious); descriptors of unlabelled draws are "
+            f"{s['descriptor distance']:.2f} from held-out clips (Kolmogorov-Smirnov; floor {s['descriptor floor']:.2f})."
+        )
+
 
 def draws(model: Autoencoder, clips: Clips, seed: int = 0, least: int = 8, each: int = 32) -> Draws:
     """Judge draws with and without label; labels with fewer than `least` training or 2 held-out clips are left out."""

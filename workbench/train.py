@@ -375,15 +375,10 @@ class Log(contextlib.AbstractContextManager):
             )
 
     def usage(self, stage: Stage, found) -> None:
-        values = {"rise": found.rise, "active": found.active, "kl": float(found.kl.sum())}
+        values = {"rise": found.rise, "active": found.active, "kl": found.nats}
         self.write(stage, stage.steps, "usage", values)
         self.run.note(usage=values | {"alarm": found.alarm})
-        print(
-            found.alarm
-            or f"The decoder listens to z: a stranger's latent makes the distance {found.rise:+.0%} worse; "
-            f"{found.active} of {found.variances.size} dimensions are active, {found.kl.sum():.1f} nats per clip.",
-            flush=True,
-        )
+        print(found, flush=True)
 
     def hear(self, stage: Stage, model: Autoencoder, held: Clips) -> None:
         x = torch.from_numpy(held.audio(np.arange(min(4, len(held)))))[:, None]
