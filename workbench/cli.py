@@ -25,7 +25,7 @@ app = typer.Typer(
 # the demo's parameters, where they differ from the notebooks' defaults
 DEMO = {
     "1_data": {},
-    "2_train": {"settings": {"steps": {"autoencode": 400, "adversarial": 40, "prior": 300}}},
+    "2_train": {"settings": {"steps": {"autoencode": 400, "adversarial": 60, "prior": 300}}},
     "3_draw": {},
     "7_report": {"steps": 200},
 }

@@ -209,13 +209,12 @@ class Wave(Autoencoder):
                 "adversarial",
                 steps["adversarial"],
                 adversarial,
-                {"distance": 1.0, "score": 0.02, "features": 0.2},
+                {"distance": 1.0, "score": 0.1, "features": 1.0},
                 ("decoder",),
-                lr=2e-4,
+                lr=s["adversarial_lr"],
                 batch_size=size,
                 monitor=None,
                 critic=self.critic,
-                critic_every=2,
                 pair=lambda batch, step: (batch.x, draw(batch, step)[2]),
             ),
             self.prior_stage(steps["prior"]),
@@ -234,6 +233,7 @@ DEFAULTS = {
     "start": "data",
     "beta": 1e-3,
     "warmup": 100,
+    "adversarial_lr": 1e-3,
     "free_bits": 0.0,
     "patience": None,
     "batch_size": 16,
@@ -257,6 +257,7 @@ PRESETS = {
         "critic": 32,
         "batch_size": 32,
         "flow": {"layers": 8, "hidden": 256},
+        "adversarial_lr": 2e-4,
         "steps": {"autoencode": 60_000, "adversarial": 60_000, "prior": 10_000},
     },
 }
@@ -277,6 +278,7 @@ def build(*, length: int, rate: int, labels: Sequence[str] = (), **settings) -> 
         latent: L. encoder, decoder: channels from the clip inwards, and outwards; each step divides time by 4.
         posterior: "gaussian" or "flow". prior: one of distributions.PRIORS. flow: layers, hidden, dropout of its flow.
         beta: weight of the divergence in nats per clip, reached after `warmup` steps; free_bits: nats per latent.
+        adversarial_lr: learning rate of the adversarial stage, for decoder and critic.
         start: "data" (principal components) or "random". steps: of each stage; 0 leaves a stage out.
     """
     return Wave({"length": length, "rate": rate, "labels": tuple(labels), **complete("wave", DEFAULTS, settings)})
