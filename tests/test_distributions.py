@@ -168,6 +168,21 @@ def test_keyed_noise_is_normal_and_independent_between_keys():
     assert torch.equal(keyed_noise(5, [3, 9], 2)[1:], keyed_noise(5, [9], 2))
 
 
+def test_a_mixture_of_one_cloud_has_one_component_though_each_clip_was_drawn_four_times():
+    means = keyed_noise(0, range(300), 8)
+    z = means.repeat(4, 1) + 0.1 * keyed_noise(1, range(1200), 8)
+    p = prior("mixture", 8)
+    p.fit(z, None, draws=4)
+    assert (p.weights > 1e-6).sum() == 1
+
+
+def test_temperature_leaves_the_shares_of_a_mixtures_components(latents):
+    p = fitted("mixture", latents, conditional=False)
+    cold, warm = (p.sample(4000, seed=2, temperature=t) for t in (0.01, 1.0))
+    share = [torch.cdist(z, p.means).argmin(1).bincount(minlength=16) / 4000 for z in (cold, warm)]
+    assert (share[0] - p.weights[0]).abs().max() < 0.05
+
+
 def test_an_unknown_prior_lists_the_known():
     with pytest.raises(ValueError, match="standard, gaussian, mixture, realnvp, spline"):
         prior("vamp", 4)

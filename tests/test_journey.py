@@ -2,11 +2,14 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 import soundfile
 
@@ -132,6 +135,56 @@ def test_mistakes_end_in_a_sentence(journey):
     assert "stores/none" in said("run", "train", "-p", "store", "stores/none", "--out", "runs/x3")
     (journey / "empty").mkdir()
     assert "empty" in said("run", "data", "-p", "source", "empty", "-p", "store", "stores/e", "--out", "runs/x4")
+
+
+def test_ctrl_c_in_training_resumes_with_the_settings_it_had(journey):
+    words = [
+        "run",
+        "train",
+        "-p",
+        "store",
+        "stores/a",
+        "-p",
+        "preset",
+        "tiny",
+        "--out",
+        "runs/broken",
+        "-p",
+        "settings",
+    ]
+    many = json.dumps({"steps": {"autoencode": 300, "adversarial": 0, "prior": 2}})
+    command = [sys.executable, "-m", "workbench.cli", *words, many]
+    running = subprocess.Popen(command, cwd=journey, start_new_session=True, stderr=subprocess.DEVNULL)
+    log = journey / "runs/broken/log.jsonl"
+    for _ in range(600):
+        if log.exists() and '"split": "train"' in log.read_text():
+            break
+        time.sleep(0.1)
+    os.killpg(running.pid, signal.SIGINT)
+    assert running.wait(timeout=60) == 130
+    assert (journey / "runs/broken/checkpoint.pt").exists()
+    assert "resume goes on with what" in workbench(
+        "run", "train", "--out", "runs/broken", "--resume", "-p", "seed", 5, cwd=journey, code=1
+    )
+    workbench("run", "train", "--out", "runs/broken", "--resume", cwd=journey)
+    record = json.loads((journey / "runs/broken/run.json").read_text())
+    assert record["status"] == "finished" and record["settings"]["settings"] == json.loads(many)
+
+
+def test_a_pack_without_labels_is_reported_all_the_same(journey, tmp_path):
+    pack = tmp_path / "mine"
+    pack.mkdir()
+    for i in range(40):
+        t = np.arange(4096) / 22_050
+        x = np.exp(-t * (10 + i)) * np.sin(2 * np.pi * t * (80 + 37 * i) + i)
+        soundfile.write(pack / f"s{i:03d}.wav", x, 22_050)
+    data = ["-p", "source", pack, "-p", "store", "stores/b", "-p", "seconds", "0.18", "-p", "rate", "22050"]
+    workbench("run", "data", *data, "--out", "runs/b-data", cwd=journey)
+    settings = ["-p", "store", "stores/b", "-p", "preset", "tiny", "-p", "settings", json.dumps(STEPS)]
+    workbench("run", "train", *settings, "--out", "runs/b", cwd=journey)
+    workbench("run", "draw", "-p", "run", "runs/b", "--out", "runs/b-draw", cwd=journey)
+    text = workbench("run", "report", "-p", "run", "runs/b", "-p", "steps", "20", "--out", "runs/b-report", cwd=journey)
+    assert "Draws are not judged" in text
 
 
 def test_a_frame_model_is_reported_without_draws(journey):

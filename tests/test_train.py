@@ -160,7 +160,7 @@ def test_bf16_trains(clips, tmp_path):
 
 def test_mistakes_are_sentences(clips, tmp_path):
     with runs.start(tmp_path / "run", {}) as run:
-        with pytest.raises(train.TrainingError, match=r"8192 values.*4096 values"):
+        with pytest.raises(ValueError, match=r"8192 values.*4096 values"):
             train.fit(tiny(clips, length=8192), clips, run)
         with pytest.raises(train.TrainingError, match="no stage vocoder; it has autoencode, adversarial, prior"):
             train.fit(tiny(clips), clips, run, stages=["vocoder"])
@@ -170,6 +170,22 @@ def test_mistakes_are_sentences(clips, tmp_path):
         model.stages = lambda: (stage,)
         with pytest.raises(train.TrainingError, match="weighs distence, but its losses are distance, kl, nats"):
             train.fit(model, clips, run)
+
+
+def test_a_store_that_was_relabelled_is_refused(clips, trained):
+    model = autoencoder.load(trained)
+    model.check(clips)
+    model.labels = ("gong", *model.labels[1:])
+    with pytest.raises(ValueError, match=r"they differ in chime, gong.*train again"):
+        model.check(clips)
+
+
+def test_a_loud_draw_is_turned_down_not_clipped(trained):
+    model = autoencoder.load(trained)
+    with torch.no_grad():
+        model.decoder.envelope.weight *= 3
+    x = model.sample(16, seed=1)
+    assert x.abs().amax((1, 2)).max() == 1 and (x.abs() == 1).sum((1, 2)).max() <= 2
 
 
 def test_a_loss_that_is_not_finite_stops_training(clips, tmp_path):
@@ -186,5 +202,9 @@ def test_fidelity_finds_the_directions_and_says_how_sure():
     found = fidelity(a, b)
     assert found.n == 300 and found.dimensions(0.95) == 2 and found.share[-1] == pytest.approx(1)
     assert (found.low <= found.share + 1e-9).all() and (found.share <= found.high + 1e-9).all()
+    series = np.stack([b, b, b], 1)  # three equal frames say no more than one: the interval stays as wide
+    again = fidelity(a, series)
+    np.testing.assert_allclose(again.share, found.share)
+    np.testing.assert_allclose(again.low, found.low)
     with pytest.raises(ValueError, match="2 latents"):
         fidelity(a[:2], b)

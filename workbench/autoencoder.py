@@ -132,6 +132,20 @@ class Autoencoder(nn.Module, abc.ABC):
         """z -> (B, 1, T); c (B, C) counts only where the decoder is conditional."""
         return self.decoder(z, c if self.context_spec else None)
 
+    def check(self, clips: Clips) -> None:
+        """Refuse clips of another length, rate or other labels than the model was made for."""
+        if (self.length, self.rate) != (clips.length, clips.rate):
+            raise ValueError(
+                f"The model takes clips of {self.length} values at {self.rate} Hz, but the store {clips.store} holds "
+                f"{clips.length} values at {clips.rate} Hz; build the model or the store anew."
+            )
+        if self.labels != tuple(clips.labels):
+            other = ", ".join(sorted(set(self.labels) ^ set(clips.labels)))
+            raise ValueError(
+                f"The model knows {len(self.labels)} labels and the store {clips.store} has {len(clips.labels)}; they differ in {other}. "
+                "The store was relabelled since: train again."
+            )
+
     # ------------------------------------------------------------------- whole corpora, in batches of one fixed size
 
     def batched(self, f: Callable[..., Tensor], *rows: Tensor | None) -> Tensor:
@@ -163,7 +177,8 @@ class Autoencoder(nn.Module, abc.ABC):
 
     def render(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         """Sound to be kept: z (n, L) -> (n, 1, T) on the CPU, the same to the bit for a row in any company."""
-        return self.batched(self.decode, z, c).clamp(-1, 1)
+        x = self.batched(self.decode, z, c)
+        return x / x.abs().amax((1, 2), keepdim=True).clamp_min(1)  # too loud is turned down as a whole, not clipped
 
     # ------------------------------------------------------------------------------------------------- new sounds
 
@@ -228,11 +243,11 @@ class Autoencoder(nn.Module, abc.ABC):
         def prepare(clips: Clips, training: bool) -> Tensor:
             h = self.features(clips) if features is None else features[0 if training else 1]
             if training:
-                k = torch.arange(len(h)).repeat(draws)
+                k = torch.arange(len(h)).repeat(draws)  # clip by clip, and the same again
                 noise = keyed_noise([0, 7], range(len(k)), *self.latent_shape(h))
                 z = self.batched(lambda f, e: self.posterior_of(f).sample(e), h[k], noise)
                 c = torch.from_numpy(clips.context()) if self.labels else None
-                self.prior.fit(z.to(self.prior.frequency), None if c is None else c[k].to(self.prior.frequency))
+                self.prior.fit(z.to(self.prior.frequency), None if c is None else c[k].to(self.prior.frequency), draws)
             return h
 
         def losses(batch: Batch, step: int) -> dict[str, Tensor]:
@@ -262,6 +277,10 @@ class Autoencoder(nn.Module, abc.ABC):
 
 def complete(family: str, defaults: Mapping, given: Mapping) -> dict:
     """The defaults with what is given in their place; a setting or stage that is not known is refused by name."""
+    if not isinstance(given.get("steps", {}), Mapping):
+        raise ValueError(
+            f"`steps` came as {given['steps']!r}; give one number for each stage, as in {defaults['steps']}."
+        )
     for known, asked, what in ((defaults, given, "setting"), (defaults["steps"], given.get("steps", {}), "stage")):
         if unknown := set(asked) - set(known):
             raise ValueError(

@@ -2,6 +2,7 @@
 
 __all__ = ["app", "main"]
 
+import hashlib
 import shlex
 import sys
 import time
@@ -67,10 +68,15 @@ def run(
     path = notebooks.resolve(notebook)
     if resume and out is None:
         raise runs.RunError("--resume needs the run folder: name it by --out.")
-    given = notebooks.recall(out, path) if resume else {}
-    given |= _file(file) if file else {}
+    declared, begun = notebooks.parameters(path), notebooks.recall(out, path) if resume else {}
+    given = _file(file) if file else {}
     given |= {name: notebooks.Text(value) for name, _, value in (text.partition("=") for text in parameter)}
-    values = notebooks.fit(notebooks.parameters(path), given, path.stem)
+    values = begun | (asked := notebooks.fit(declared, given, path.stem))
+    if resume and (other := [name for name in asked if asked[name] != begun.get(name, asked[name])]):
+        raise runs.RunError(
+            f"{out} was begun with {other[0]} = {begun[other[0]]!r}, and {asked[other[0]]!r} came now: --resume goes on with what "
+            "it was begun with. Leave -p away, or begin another run."
+        )
     outcome = _execute(notebook, path, out or _fresh(notebooks.short(path)), values, resume=resume, replace=replace)
     if outcome.status != "finished":
         raise typer.Exit(130 if outcome.status == "interrupted" else 1)
@@ -148,7 +154,8 @@ def demo(
         source = str(Path(source).expanduser())
         if not Path(source).exists():
             raise runs.RunError(f"There is no folder or file {source} to take clips from.")
-        store = Path("stores", Path(source).resolve().stem)
+        place = Path(source).resolve()  # two folders called "samples" are two stores
+        store = Path("stores", f"{place.stem}-{hashlib.sha256(str(place).encode()).hexdigest()[:6]}")
     if (out / "run.json").exists():
         if (made := runs.read(out).get("notebook")) != "demo":
             raise runs.RunError(

@@ -124,6 +124,7 @@ class Clips:
             "labels, packs": f"{index.label.nunique()}, {index.pack.nunique()}",
             "split": ", ".join(f"{name} {count:,}" for name, count in m["splits"].items())
             + f", by {m['settings']['split_by']}",
+            "left aside": ", ".join(f"{n:,} {suffix}" for suffix, n in m["ignored"].items()) or "nothing",
             "rates before": ", ".join(
                 f"{rate:,} Hz ({n:,})" for rate, n in index.source_rate.value_counts().head(6).items()
             ),

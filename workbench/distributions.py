@@ -182,8 +182,8 @@ class Prior(nn.Module, abc.ABC):
         """log p(z | c) in nats, (B,)"""
 
     @abc.abstractmethod
-    def fit(self, z: Tensor, c: Tensor | None) -> None:
-        """Set what has a closed form from draws of the aggregate posterior, (N, L) and (N, C)."""
+    def fit(self, z: Tensor, c: Tensor | None, draws: int = 1) -> None:
+        """Set what has a closed form from draws of the aggregate posterior, (N, L) and (N, C): all clips, `draws` times."""
 
     def log_prob(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         """log p(z | c), or log p(z) where c is None or a row of zeros (a clip of an unknown label)."""
@@ -205,7 +205,8 @@ class Prior(nn.Module, abc.ABC):
     def sample(self, n: int, c: Tensor | None = None, seed: int = 0, temperature: float = 1.0) -> Tensor:
         """n latents (n, L); row i is a function of (seed, i). Without c, a prior that knows labels draws them too."""
         noise = keyed_noise([seed, 0], range(n), self.noise_size).to(self.frequency)
-        return self.transport(noise * temperature, self.labels(n, seed) if c is None else c)
+        noise[:, : self.latent] *= temperature  # what picks a mixture's component stays as it is
+        return self.transport(noise, self.labels(n, seed) if c is None else c)
 
     def labels(self, n: int, seed: int) -> Tensor | None:
         """One-hot labels (n, C) after p(c), keyed like the draws."""
@@ -231,7 +232,7 @@ class StandardPrior(Prior):
     def conditional_log_prob(self, z: Tensor, c: Tensor | None) -> Tensor:
         return standard_log_prob(z)
 
-    def fit(self, z: Tensor, c: Tensor | None) -> None:
+    def fit(self, z: Tensor, c: Tensor | None, draws: int = 1) -> None:
         if c is not None:
             self.frequency.copy_(c.mean(0))
 
@@ -250,7 +251,7 @@ class GaussianPrior(Prior):
         self.register_buffer("means", torch.zeros(rows, latent))
         self.register_buffer("roots", torch.eye(latent).repeat(rows, 1, 1))  # Cholesky factors
 
-    def fit(self, z: Tensor, c: Tensor | None) -> None:
+    def fit(self, z: Tensor, c: Tensor | None, draws: int = 1) -> None:
         StandardPrior.fit(self, z, c)
         z = z.cpu().double()  # in full precision, which not every device has
         rows = torch.zeros(len(z), dtype=torch.long) if c is None else c.argmax(1).cpu()
@@ -288,7 +289,7 @@ class GaussianPrior(Prior):
 class MixturePrior(Prior):
     """Gaussian mixture with full covariances, shared by the labels, which differ in how they weigh its components.
 
-    The number of components is the one with the best likelihood on a fifth of the latents held back.
+    The number of components is the one with the best likelihood on a fifth of the clips held back.
     """
 
     COMPONENTS = (1, 4, 16)
@@ -301,13 +302,14 @@ class MixturePrior(Prior):
         self.register_buffer("means", torch.zeros(k, latent))
         self.register_buffer("roots", torch.eye(latent).repeat(k, 1, 1))
 
-    def fit(self, z: Tensor, c: Tensor | None) -> None:
+    def fit(self, z: Tensor, c: Tensor | None, draws: int = 1) -> None:
         from sklearn.mixture import GaussianMixture
 
         StandardPrior.fit(self, z, c)
         x = z.cpu().double().numpy()
-        held = np.random.default_rng(0).permutation(len(x)) < len(x) // 5
-        sizes = [k for k in self.COMPONENTS if k == 1 or len(x) > 4 * k * 5]
+        n = len(x) // draws
+        held = np.tile(np.random.default_rng(0).permutation(n) < n // 5, draws)  # whole clips, with all their draws
+        sizes = [k for k in self.COMPONENTS if k == 1 or n > 20 * k]
 
         def mixture(k: int, rows: np.ndarray) -> GaussianMixture:
             # A twentieth of the whole's variance keeps a component of few clips from collapsing onto them.
@@ -353,7 +355,7 @@ class FlowPrior(Prior):
         self.gaussian = GaussianPrior(latent, contexts)
         self.flow = flows.Flow(kind, latent, contexts, layers, hidden, dropout)
 
-    def fit(self, z: Tensor, c: Tensor | None) -> None:
+    def fit(self, z: Tensor, c: Tensor | None, draws: int = 1) -> None:
         StandardPrior.fit(self, z, c)
         self.gaussian.fit(z, c)
 

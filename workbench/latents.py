@@ -14,6 +14,7 @@ from workbench.losses import spectral_distance
 __all__ = ["Fidelity", "Usage", "fidelity", "fidelity_of", "usage"]
 
 ACTIVE = 0.01  # variance of a dimension's posterior mean over clips (Burda et al., 2016, arXiv 1509.00519)
+FEW = 16  # clips; with fewer neither the rise nor a variance means much
 RISE = 0.05  # a decoder that loses less than this by a stranger's latent does not listen to it
 
 
@@ -45,6 +46,8 @@ class Usage:
         return float(self.kl.sum())
 
     def __str__(self) -> str:
+        if self.n < FEW:
+            return f"{self.n} clips are too few to tell whether the decoder listens to z; it takes {FEW}."
         return self.alarm or (
             f"The decoder listens to z: another clip's latent makes the distance {self.rise:+.0%} worse; "
             f"{self.active} of {self.variances.size} dimensions are active, {self.nats:.1f} nats per clip."
@@ -53,13 +56,13 @@ class Usage:
     @property
     def alarm(self) -> str:
         """Empty for a healthy model, otherwise what is wrong and what to change."""
-        if self.rise >= RISE and self.active > 1:
+        if (self.rise >= RISE and self.active > 1) or self.n < FEW:
             return ""
         return (
             f"COLLAPSE: the decoder ignores z. Another clip's latent makes the distance only {self.rise:+.1%} worse "
             f"({self.distance:.3f} -> {self.shuffled:.3f}; a model that listens loses more than {RISE:.0%}), and {self.active} of "
             f"{self.variances.size} dimensions carry information. Lower `beta` (a tenth is a good first step), raise `free_bits` "
-            "(0.1 nats), or lengthen `warmup`; if nothing was learned at all, train longer first."
+            "(0.1 nats) or lengthen `warmup` where the family has them; if nothing was learned at all, train longer first."
         )
 
 
@@ -123,20 +126,25 @@ class Fidelity:
 
 def fidelity_of(model: Autoencoder, clips: Clips, seed: int = 0) -> Fidelity:
     """`fidelity` of a model: directions of the training latents, measured on the test latents (each frame of a series)."""
-    fit, held = (model.latents(clips.split(s)).transpose(0, 1).flatten(1).T.numpy() for s in ("train", "test"))
+    fit, held = (model.latents(clips.split(s)).numpy() for s in ("train", "test"))
+    if fit.ndim == 3:  # a series: (n, L, N) -> frames (n, N, L)
+        fit, held = np.moveaxis(fit, 1, 2).reshape(-1, fit.shape[1]), np.moveaxis(held, 1, 2)
     return fidelity(fit, held, seed)
 
 
 def fidelity(fit: np.ndarray, held: np.ndarray, seed: int = 0, repeats: int = 200) -> Fidelity:
     """Principal directions of the latents `fit` (n, L), and the variance of the latents `held` (m, L) along them.
 
+    `held` may be (m, N, L), series of m clips: the bootstrap then draws clips, not frames.
+
     RAVE's fidelity (Caillon and Esling, 2021, https://arxiv.org/abs/2111.05011) takes both from the same latents, which
     flatters directions that few clips chose.
     """
     if len(fit) <= 2 or len(held) <= 2:
         raise ValueError(f"Principal directions of {len(fit)} latents measured on {len(held)} need at least 3 of each.")
-    directions = np.linalg.svd(fit - fit.mean(0), full_matrices=True)[2]
-    energy = ((held - fit.mean(0)) @ directions.T) ** 2
+    directions = np.linalg.eigh(np.cov(fit.T))[1][:, ::-1]
+    energy = ((held - fit.mean(0)) @ directions) ** 2
+    energy = energy.sum(1) if energy.ndim == 3 else energy
     rng = np.random.default_rng(seed)
     draws = np.stack([energy[rng.integers(len(held), size=len(held))].sum(0) for _ in range(repeats)])
     shares = draws.cumsum(1) / draws.sum(1, keepdims=True)

@@ -7,6 +7,7 @@ import builtins
 import contextlib
 import difflib
 import io
+import json
 import logging
 import os
 import re
@@ -182,13 +183,15 @@ def _fits(value, kinds: set[str]) -> bool:
 
 def recall(out: Path, notebook: Path) -> dict[str, Any]:
     """The parameters with which the notebook was run into this folder before, so that resuming needs none."""
-    import nbformat
-
-    path = out / notebook.name
-    if not path.exists():
+    path, declared = out / notebook.name, parameters(notebook)
+    if path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))["metadata"].get("papermill", {}).get("parameters", {})
+    elif not (out / runs.RECORD).exists():
         return {}
-    before = nbformat.read(path, as_version=4).metadata.get("papermill", {}).get("parameters", {})
-    return {name: value for name, value in before.items() if name not in OURS}
+    else:  # it was run by hand, in JupyterLab
+        record = runs.read(out)
+        before = {**record["settings"], "seed": record["seed"], "note": record["note"]}
+    return {name: value for name, value in before.items() if name in declared and name not in OURS}
 
 
 def execute(

@@ -13,16 +13,36 @@ from sklearn.metrics import confusion_matrix
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
-from workbench import descriptors, metrics, train
+from workbench import autoencoder, descriptors, metrics, runs, train
 from workbench.autoencoder import Autoencoder
 from workbench.data import Clips
 from workbench.distributions import PRIORS, keyed_noise, prior
 from workbench.losses import spectral_distance
 
-__all__ = ["Draws", "draws", "nearest", "pca_griffin_lim", "priors", "reconstructions", "side_by_side"]
+__all__ = ["Draws", "draws", "nearest", "open_run", "pca_griffin_lim", "priors", "reconstructions", "side_by_side"]
 
 MOST = 128  # held-out clips a report decodes, and clips of one label it draws at most
 PCA_CLIPS = 2048
+
+
+def open_run(source) -> tuple[Autoencoder, Clips]:
+    """The model of a run and the clips that it was trained on, refused where they no longer fit together."""
+    record = runs.read(source)
+    model = autoencoder.load(source)
+    clips = Clips(record["settings"]["store"], labels=record["settings"]["labels"] or None)
+    model.check(clips)
+    if clips.fingerprint != record["data"]:
+        print(
+            f"The store {clips.store} has changed since {source} was trained: clips may have moved between its splits."
+        )
+    apart = {"pack": "of packs of their own", "cluster": "whose near-duplicates are held out with them"}
+    print(
+        f"{source}: family {model.family}, {len(clips.split('train')):,} training clips; {len(clips.split('test')):,} test clips "
+        + apart[clips.manifest["settings"]["split_by"]]
+    )
+    if not clips.manifest["shareable"]:
+        print("This page holds originals, which the pack's card does not call shareable: keep it to yourself.")
+    return model, clips
 
 
 def nearest(clips: Clips, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -193,16 +213,24 @@ class Draws:
         )
 
 
+def judged_labels(model: Autoencoder, clips: Clips, least: int = 8) -> list[str]:
+    """Labels with enough clips to judge draws by, at least `least` for training and 2 held out; none if fewer than two."""
+    count = clips.split("train").index.label.value_counts()
+    some = clips.index.label[clips.index.split.isin(["valid", "test"])].value_counts()
+    labels = [label for label in model.labels if count.get(label, 0) >= least and some.get(label, 0) >= 2]
+    return labels if len(labels) > 1 else []
+
+
 def draws(model: Autoencoder, clips: Clips, seed: int = 0, least: int = 8, each: int = 32) -> Draws:
     """Judge draws with and without label; labels with fewer than `least` training or 2 held-out clips are left out."""
+    labels = judged_labels(model, clips, least)
+    if not labels:
+        raise ValueError(
+            f"Judging draws by label needs two labels with at least {least} training and 2 held-out clips each."
+        )
     fit = clips.split("train")
     held = pd.concat([clips.split("valid").index, clips.split("test").index])
-    count, some = fit.index.label.value_counts(), held.label.value_counts()
-    labels = [label for label in model.labels if count.get(label, 0) >= least and some.get(label, 0) >= 2]
-    if len(labels) < 2:
-        raise ValueError(
-            f"Judging draws by label needs two labels with at least {least} training and 2 held-out clips; there are {len(labels)}."
-        )
+    count = fit.index.label.value_counts()
     names = list(descriptors.NAMES)
     real, real_label = (fit.index.loc[fit.index.label.isin(labels), k] for k in (names, "label"))
     kept, kept_label = (held.loc[held.label.isin(labels), k] for k in (names, "label"))

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -53,11 +54,7 @@ def fit(
         precision: "32-true" or "bf16-mixed".
     Raises TrainingError for clips that do not fit the model, a loss that is not finite, or a weight without a loss.
     """
-    if (model.length, model.rate) != (clips.length, clips.rate):
-        raise TrainingError(
-            f"The model takes clips of {model.length} values at {model.rate} Hz, but the store {clips.store} holds "
-            f"{clips.length} values at {clips.rate} Hz; build the model or the store anew."
-        )
+    model.check(clips)
     train, valid = clips.split("train"), clips.split("valid")
     for part, name in ((train, "train"), (valid, "valid")):
         if len(part) < 2:
@@ -70,6 +67,7 @@ def fit(
             f"The model has no stage {', '.join(sorted(unknown))}; it has {', '.join(s.name for s in model.stages())}."
         )
 
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it matrix products on CUDA do not repeat
     fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
     model.to(fabric.device)
     checkpoint = run.path("checkpoint.pt")
@@ -337,7 +335,11 @@ class Loop:
 
 def write(path, state: dict) -> None:
     part = path.with_suffix(".part")
-    torch.save(state, part)
+    try:
+        torch.save(state, part)
+    except (OSError, RuntimeError) as error:  # torch's writer says RuntimeError where the disk is full
+        part.unlink(missing_ok=True)
+        raise TrainingError(f"{path} could not be written ({error}); make room on the disk and resume.") from error
     part.replace(path)
 
 
@@ -377,7 +379,7 @@ class Log(contextlib.AbstractContextManager):
     def usage(self, stage: Stage, found) -> None:
         values = {"rise": found.rise, "active": found.active, "kl": found.nats}
         self.write(stage, stage.steps, "usage", values)
-        self.run.note(usage=values | {"alarm": found.alarm})
+        self.run.note(usage=values | {"alarm": found.alarm, "kl_per_dimension": found.kl.round(4).tolist()})
         print(found, flush=True)
 
     def hear(self, stage: Stage, model: Autoencoder, held: Clips) -> None:
