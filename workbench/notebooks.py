@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 import tokenize
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -218,7 +218,10 @@ def execute(
         print(f"{notebook.name} -> {out}", file=stream)
     target, started, status, reason = out / notebook.name, runs.now(), "finished", ""
 
-    with _interruptible_kernel() as kernel:
+    def begun() -> bool:
+        return (out / runs.RECORD).exists() and runs.read(out).get("started", "") >= started
+
+    with _interruptible_kernel(begun) as kernel:
         try:
             papermill.execute_notebook(
                 _literal(notebook),
@@ -271,8 +274,11 @@ def _why(error) -> str:
 
 
 @contextlib.contextmanager
-def _interruptible_kernel():
-    """A kernel manager class for this very interpreter, whose kernels get our Ctrl-C and SIGTERM as an interrupt."""
+def _interruptible_kernel(begun: Callable[[], bool]):
+    """A kernel manager class for this very interpreter, whose kernels get our Ctrl-C and SIGTERM as an interrupt.
+
+    Before the run has `begun` there is nothing to save, and a kernel that comes up would not hear it: then all ends.
+    """
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
 
@@ -303,7 +309,7 @@ def _interruptible_kernel():
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGINT)  # to the kernel alone: its workers are for it to stop
-        if not pids:
+        if not pids or not begun():
             raise KeyboardInterrupt
 
     def restore():
