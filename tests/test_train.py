@@ -180,12 +180,15 @@ def test_a_store_that_was_relabelled_is_refused(clips, trained):
         model.check(clips)
 
 
-def test_a_loud_draw_is_turned_down_not_clipped(trained):
+def test_a_loud_draw_is_rounded_off_not_cut(trained):
     model = autoencoder.load(trained)
+    quiet = model.sample(16, seed=1)
     with torch.no_grad():
-        model.decoder.envelope.weight *= 3
+        model.decoder.envelope.weight *= 1.5
     x = model.sample(16, seed=1)
-    assert x.abs().amax((1, 2)).max() == 1 and (x.abs() == 1).sum((1, 2)).max() <= 2
+    assert 0.85 < x.abs().max() <= 1 and (x.abs() == 1).float().mean() < 1e-4
+    y = quiet[quiet.abs().amax((1, 2)) < 0.8]
+    assert len(y) and torch.isfinite(y).all()
 
 
 def test_a_loss_that_is_not_finite_stops_training(clips, tmp_path):

@@ -21,6 +21,7 @@ from workbench.runs import write_json
 __all__ = ["VERSION", "Autoencoder", "Batch", "Schedule", "Stage", "complete", "load", "ramp"]
 
 VERSION = 1  # of the saved settings; a change that old files do not survive raises it
+KNEE = 0.8  # rendered values beyond it are rounded off towards 1, not cut
 RENDER = 16  # clips a batch when sound is made to be kept: one size, so that a clip is the same in any company
 
 Schedule = Callable[[int], float]
@@ -178,7 +179,9 @@ class Autoencoder(nn.Module, abc.ABC):
     def render(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         """Sound to be kept: z (n, L) -> (n, 1, T) on the CPU, the same to the bit for a row in any company."""
         x = self.batched(self.decode, z, c)
-        return x / x.abs().amax((1, 2), keepdim=True).clamp_min(1)  # too loud is turned down as a whole, not clipped
+        return torch.where(
+            x.abs() > KNEE, x.sign() * (KNEE + (1 - KNEE) * torch.tanh((x.abs() - KNEE) / (1 - KNEE))), x
+        )
 
     # ------------------------------------------------------------------------------------------------- new sounds
 
