@@ -2,6 +2,7 @@
 
 __all__ = ["app", "main"]
 
+import ast
 import hashlib
 import shlex
 import sys
@@ -72,9 +73,10 @@ def run(
     given = _file(file) if file else {}
     given |= {name: notebooks.Text(value) for name, _, value in (text.partition("=") for text in parameter)}
     values = begun | (asked := notebooks.fit(declared, given, path.stem))
-    if resume and (other := [name for name in asked if asked[name] != begun.get(name, asked[name])]):
+    before = {name: ast.literal_eval(p.default) for name, p in declared.items()} | begun
+    if resume and (other := [name for name in asked if asked[name] != before[name]]):
         raise runs.RunError(
-            f"{out} was begun with {other[0]} = {begun[other[0]]!r}, and {asked[other[0]]!r} came now: --resume goes on with what "
+            f"{out} was begun with {other[0]} = {before[other[0]]!r}, and {asked[other[0]]!r} came now: --resume goes on with what "
             "it was begun with. Leave -p away, or begin another run."
         )
     outcome = _execute(notebook, path, out or _fresh(notebooks.short(path)), values, resume=resume, replace=replace)
