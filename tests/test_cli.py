@@ -150,14 +150,22 @@ def test_an_existing_run_is_refused_at_once(good, refused, monkeypatch):
 
 
 def test_a_failing_cell_is_named_with_its_reason(tmp_path, write_notebook):
-    write_notebook(tmp_path / "few.ipynb", "x = 1", "# why\nraise ValueError('3 clips are fewer than 8: add clips.')\n")
+    write_notebook(tmp_path / "few.ipynb", "x = 1", "# why\nint('eight')\n")
     done = workbench("run", "few.ipynb", "--out", "r", cwd=tmp_path)
     assert done.returncode == 1 and "Traceback" not in done.stderr and done.stdout == ""
-    said = "3 clips are fewer than 8: add clips."
-    why = f"cell 2 (`raise ValueError('{said}')`) failed: {said}"
+    why = "cell 2 (`int('eight')`) failed: ValueError: invalid literal for int() with base 10: 'eight'"
     assert f"workbench: {why}\n" in done.stderr
     assert runs.status(tmp_path / "r") == "failed" and runs.read(tmp_path / "r")["reason"] == why
-    assert "fewer than 8" in (tmp_path / "r" / "few.html").read_text() and (tmp_path / "r" / "few.ipynb").exists()
+    assert "invalid literal" in (tmp_path / "r" / "few.html").read_text() and (tmp_path / "r" / "few.ipynb").exists()
+
+
+def test_a_users_mistake_is_a_sentence_without_a_traceback_also_in_the_notebook(tmp_path, write_notebook):
+    write_notebook(tmp_path / "gone.ipynb", "from workbench import data\ndata.Clips('nowhere')")
+    done = workbench("run", "gone.ipynb", "--out", "r", cwd=tmp_path)
+    said = f"{tmp_path / 'nowhere'} is no store of clips (no manifest.json in it); data.build makes one"
+    assert done.returncode == 1 and f"workbench: cell 1 (`from workbench import data`) failed: {said}\n" in done.stderr
+    page = (tmp_path / "r" / "gone.html").read_text()
+    assert "DataError" in page and "is no store of clips" in page and "Traceback" not in page
 
 
 def test_a_kernel_that_dies_is_a_failure(tmp_path, write_notebook):
@@ -286,7 +294,8 @@ def test_demo_runs_the_four_notebooks_in_turn(tmp_path, write_notebook):
     data = tmp_path / "notebooks" / "1_data.ipynb"
     write_notebook(data, "1 / 0", parameters=data_parameters)
     again = workbench("demo", "--out", "runs/d", cwd=tmp_path)
-    assert again.returncode == 1 and "Replacing the earlier demo in runs/d" in again.stderr
+    kept = Path(tmp_path, again.stderr.split("The earlier demo is kept in ")[1].splitlines()[0].rstrip("."))
+    assert again.returncode == 1 and runs.status(kept) == "finished" and (kept / "train").exists()
     assert "failed: ZeroDivisionError: division by zero" in again.stderr and not (out / "train").exists()
     assert runs.status(out) == "failed" and runs.read(out)["reason"].startswith("1_data: cell")
 

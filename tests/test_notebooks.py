@@ -1,8 +1,5 @@
 """Laws of a notebook's parameters: what is read from its cell, and which values fit."""
 
-import re
-from pathlib import Path
-
 import pytest
 
 from workbench import notebooks, runs
@@ -81,12 +78,3 @@ def test_a_cell_without_the_tag_declares_nothing_and_magic_is_a_sentence(tmp_pat
     assert notebooks.parameters(write_notebook(tmp_path / "a.ipynb", "steps: int = 1")) == {}
     with pytest.raises(runs.RunError, match=r"b\.ipynb cannot be read"):
         notebooks.parameters(write_notebook(tmp_path / "b.ipynb", parameters="%matplotlib inline"))
-
-
-def test_every_error_of_ours_is_known_to_be_a_sentence():
-    ours = [
-        name
-        for path in Path(notebooks.__file__).parent.rglob("*.py")
-        for name in re.findall(r"^class (\w+)\((?:ValueError|OSError)\)", path.read_text(encoding="utf-8"), re.M)
-    ]
-    assert "RunError" in ours and set(ours) <= notebooks.SENTENCES

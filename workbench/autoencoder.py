@@ -16,6 +16,7 @@ from torch.nn.utils import parametrize
 from workbench.critics import Critic
 from workbench.data import Clips
 from workbench.distributions import Posterior, Prior, keyed_noise
+from workbench.errors import UsageError
 from workbench.runs import write_json
 
 __all__ = ["VERSION", "Autoencoder", "Batch", "Schedule", "Stage", "complete", "load", "ramp"]
@@ -107,7 +108,7 @@ class Autoencoder(nn.Module, abc.ABC):
         self.labels = tuple(settings["labels"])
         self.context_spec = self.labels if settings["conditional"] else ()
         if settings["conditional"] and not self.labels:
-            raise ValueError(
+            raise UsageError(
                 "A conditional decoder needs labels, but the store has none; leave `conditional` off or label the clips."
             )
 
@@ -136,13 +137,13 @@ class Autoencoder(nn.Module, abc.ABC):
     def check(self, clips: Clips) -> None:
         """Refuse clips of another length, rate or other labels than the model was made for."""
         if (self.length, self.rate) != (clips.length, clips.rate):
-            raise ValueError(
+            raise UsageError(
                 f"The model takes clips of {self.length} values at {self.rate} Hz, but the store {clips.store} holds "
                 f"{clips.length} values at {clips.rate} Hz; build the model or the store anew."
             )
         if self.labels != tuple(clips.labels):
             other = ", ".join(sorted(set(self.labels) ^ set(clips.labels)))
-            raise ValueError(
+            raise UsageError(
                 f"The model knows {len(self.labels)} labels and the store {clips.store} has {len(clips.labels)}; they differ in {other}. "
                 "The store was relabelled since: train again."
             )
@@ -189,15 +190,17 @@ class Autoencoder(nn.Module, abc.ABC):
         """n rows of the context that means `label`, (n, C)."""
         if label not in self.labels:
             known = ", ".join(self.labels) or "none: it was trained without labels"
-            raise ValueError(f"The model knows no label '{label}'; it knows {known}.")
+            raise UsageError(f"The model knows no label '{label}'; it knows {known}.")
         return nn.functional.one_hot(torch.full((n,), self.labels.index(label)), len(self.labels)).float()
 
     def draw(
         self, n: int, c: Tensor | None = None, seed: int = 0, temperature: float = 1.0
     ) -> tuple[Tensor, Tensor | None]:
         """Latents from the prior, (n, L), and the context they belong to; without c, labels are drawn as well."""
+        if n < 1 or seed < 0:
+            raise UsageError(f"{n} clips of seed {seed} were asked; ask for at least 1, of a seed from 0 on.")
         if self.prior is None:
-            raise ValueError(
+            raise UsageError(
                 f"A '{self.family}' model has no prior over whole clips, so nothing can be drawn; use a single-vector family."
             )
         c = self.prior.labels(n, seed) if c is None else c
@@ -281,12 +284,12 @@ class Autoencoder(nn.Module, abc.ABC):
 def complete(family: str, defaults: Mapping, given: Mapping) -> dict:
     """The defaults with what is given in their place; a setting or stage that is not known is refused by name."""
     if not isinstance(given.get("steps", {}), Mapping):
-        raise ValueError(
+        raise UsageError(
             f"`steps` came as {given['steps']!r}; give one number for each stage, as in {defaults['steps']}."
         )
     for known, asked, what in ((defaults, given, "setting"), (defaults["steps"], given.get("steps", {}), "stage")):
         if unknown := set(asked) - set(known):
-            raise ValueError(
+            raise UsageError(
                 f"The family '{family}' has no {what} {', '.join(sorted(unknown))}; it has {', '.join(known)}."
             )
     return {**defaults, **given, "steps": {**defaults["steps"], **given.get("steps", {})}}
@@ -296,12 +299,12 @@ def load(folder: Path) -> Autoencoder:
     """The model that `save` wrote, in eval mode on the CPU; nothing in the folder is executed."""
     folder = Path(folder)
     if not (folder / "settings.json").is_file() or not (folder / "model.safetensors").is_file():
-        raise ValueError(
+        raise UsageError(
             f"{folder} holds no trained model (settings.json and model.safetensors); train one with `workbench run train`."
         )
     saved = json.loads((folder / "settings.json").read_text())
     if saved["version"] != VERSION:
-        raise ValueError(
+        raise UsageError(
             f"The model in {folder} has settings of version {saved['version']}, this workbench reads {VERSION}; train it again."
         )
     family = importlib.import_module(f"workbench.models.{saved['family']}")

@@ -79,7 +79,7 @@ def run(
             f"{out} was begun with {other[0]} = {before[other[0]]!r}, and {asked[other[0]]!r} came now: --resume goes on with what "
             "it was begun with. Leave -p away, or begin another run."
         )
-    outcome = _execute(notebook, path, out or _fresh(notebooks.short(path)), values, resume=resume, replace=replace)
+    outcome = _execute(notebook, path, out or runs.fresh(path.stem), values, resume=resume, replace=replace)
     if outcome.status != "finished":
         raise typer.Exit(130 if outcome.status == "interrupted" else 1)
     typer.echo(f"Open {outcome.page}")
@@ -135,12 +135,6 @@ def _file(path: Path) -> dict:
     return values
 
 
-def _fresh(name: str) -> Path:
-    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
-    names = [f"{stamp}-{name}", *(f"{stamp}-{name}-{i}" for i in range(2, 100))]
-    return next(path for path in (Path("runs", n) for n in names) if not path.exists())
-
-
 @app.command()
 def demo(
     source: Annotated[
@@ -163,7 +157,10 @@ def demo(
             raise runs.RunError(
                 f"{out} is a run of {made}, not a demo, so it is not replaced: give another folder by --out."
             )
-        _say(f"Replacing the earlier demo in {out}.")
+        runs.admit(out, resume=True)  # refuses one that is under way
+        kept = out.with_name(f"{out.name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}")
+        out.rename(kept)
+        _say(f"The earlier demo is kept in {kept}.")
     paths = {stem: notebooks.resolve(stem) for stem in DEMO}
     train = str(out / "train")
     wiring = {
@@ -173,11 +170,11 @@ def demo(
         "7_report": {"run": train},
     }
     pages, begun = [], time.monotonic()
-    with runs.start(out, {"source": source, "store": str(store), **DEMO}, notebook="demo", replace=True) as whole:
+    with runs.start(out, {"source": source, "store": str(store), **DEMO}, notebook="demo") as whole:
         for stem, path in paths.items():
             step = time.monotonic()
             values = notebooks.fit(notebooks.parameters(path), wiring[stem] | DEMO[stem], stem)
-            outcome = _execute(notebooks.short(path), path, out / notebooks.short(path), values)
+            outcome = _execute(runs.short(path.stem), path, out / runs.short(path.stem), values)
             if outcome.status != "finished":
                 whole.fail(f"{stem}: {outcome.reason}", outcome.status)
                 raise typer.Exit(130 if outcome.status == "interrupted" else 1)
@@ -193,7 +190,7 @@ def demo(
 def generate(
     run: Annotated[Path, typer.Argument(help="A run of 2_train, or the demo's folder.")],
     n: Annotated[int, typer.Option("--n", "-n", min=1, help="How many clips.")] = 64,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same clips.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same clips.")] = 0,
     label: Annotated[str | None, typer.Option(help="Which class; by default as often as they were learned.")] = None,
     temperature: Annotated[float, typer.Option(min=0, help="Below 1 more typical, above 1 wilder.")] = 1.0,
     out: Annotated[Path | None, typer.Option(help="An empty or new folder; by default inside the run.")] = None,

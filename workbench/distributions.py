@@ -33,6 +33,7 @@ from scipy.special import ndtri
 from torch import Tensor, nn
 
 from workbench import flows
+from workbench.errors import UsageError
 
 __all__ = [
     "PRIORS",
@@ -378,4 +379,4 @@ def prior(kind: str, latent: int, contexts: int = 0, **flow_settings) -> Prior:
         return closed[kind](latent, contexts)
     if kind in flows.KINDS:
         return FlowPrior(kind, latent, contexts, **flow_settings)
-    raise ValueError(f"There is no prior '{kind}'; known are {', '.join(PRIORS)}.")
+    raise UsageError(f"There is no prior '{kind}'; known are {', '.join(PRIORS)}.")

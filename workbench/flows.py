@@ -9,6 +9,8 @@ from nflows.transforms import CompositeTransform, Permutation
 from nflows.transforms.coupling import AffineCouplingTransform, PiecewiseRationalQuadraticCouplingTransform
 from torch import Tensor, nn
 
+from workbench.errors import UsageError
+
 __all__ = ["KINDS", "Flow"]
 
 KINDS = ("realnvp", "spline")
@@ -39,9 +41,9 @@ class Flow(nn.Module):
     ):
         super().__init__()
         if kind not in KINDS:
-            raise ValueError(f"There is no flow '{kind}'; known are {', '.join(KINDS)}.")
+            raise UsageError(f"There is no flow '{kind}'; known are {', '.join(KINDS)}.")
         if features < 2:
-            raise ValueError(
+            raise UsageError(
                 f"A coupling flow splits a latent in two, but this one has {features} dimension; use at least 2."
             )
         generator = torch.Generator().manual_seed(features)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from workbench.autoencoder import Autoencoder
 from workbench.data import Clips
+from workbench.errors import UsageError
 from workbench.losses import spectral_distance
 
 __all__ = ["Fidelity", "Usage", "fidelity", "fidelity_of", "usage"]
@@ -69,7 +70,7 @@ class Usage:
 def usage(model: Autoencoder, clips: Clips, n: int = 128, seed: int = 0) -> Usage:
     """Measure on up to n clips, chosen by seed, what the decoder does with z; needs at least 2 clips."""
     if len(clips) < 2:
-        raise ValueError(f"Shuffling latents between clips needs at least 2 clips, but there are {len(clips)}.")
+        raise UsageError(f"Shuffling latents between clips needs at least 2 clips, but there are {len(clips)}.")
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.permutation(len(clips))[:n])
     x = torch.from_numpy(clips.audio(rows))[:, None]
@@ -141,7 +142,7 @@ def fidelity(fit: np.ndarray, held: np.ndarray, seed: int = 0, repeats: int = 20
     flatters directions that few clips chose.
     """
     if len(fit) <= 2 or len(held) <= 2:
-        raise ValueError(f"Principal directions of {len(fit)} latents measured on {len(held)} need at least 3 of each.")
+        raise UsageError(f"Principal directions of {len(fit)} latents measured on {len(held)} need at least 3 of each.")
     directions = np.linalg.eigh(np.cov(fit.T))[1][:, ::-1]
     energy = ((held - fit.mean(0)) @ directions) ** 2
     energy = energy.sum(1) if energy.ndim == 3 else energy

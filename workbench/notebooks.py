@@ -3,14 +3,12 @@
 __all__ = ["Outcome", "Parameter", "execute", "fit", "parameters", "recall", "resolve"]
 
 import ast
-import builtins
 import contextlib
 import difflib
 import io
 import json
 import logging
 import os
-import re
 import signal
 import sys
 import threading
@@ -23,8 +21,6 @@ from typing import Any
 from . import pages, runs
 
 OURS = ("out", "resume", "replace")  # parameters which the command sets itself
-# errors whose message is a sentence for the user; other exceptions are shown with their name
-SENTENCES = {"AudioError", "DataError", "NoChrome", "RunError", "TrainingError"}
 
 
 @dataclass(frozen=True)
@@ -58,15 +54,12 @@ def resolve(name: str) -> Path:
     for folder in folders:
         for path in sorted([*folder.glob("*.ipynb"), *folder.glob("extras/*.ipynb")]):
             known.setdefault(path.stem, path)
-            known.setdefault(short(path), path)
+            known.setdefault(runs.short(path.stem), path)
     if name not in known:
-        raise runs.RunError(f"There is no notebook called {name}; known are {_listed(map(short, known.values()))}.")
+        raise runs.RunError(
+            f"There is no notebook called {name}; known are {_listed(runs.short(path.stem) for path in known.values())}."
+        )
     return known[name]
-
-
-def short(notebook: Path) -> str:
-    """2_train.ipynb -> train."""
-    return re.sub(r"^\d+_", "", notebook.stem)
 
 
 def parameters(notebook: Path) -> dict[str, Parameter]:
@@ -268,9 +261,8 @@ def _why(error) -> str:
     where = f"cell {error.exec_count} (`{lines[0].strip() if lines else ''}`)"
     if error.ename == "KeyboardInterrupt":
         return f"interrupted in {where}"
-    known = getattr(builtins, error.ename, None)
-    sentence = error.ename in SENTENCES or (isinstance(known, type) and issubclass(known, (ValueError, OSError)))
-    return f"{where} failed: {error.evalue if sentence and error.evalue else f'{error.ename}: {error.evalue}'}"
+    sentence = len(error.traceback) == 1  # a UsageError, which shows no more
+    return f"{where} failed: {error.evalue if sentence else f'{error.ename}: {error.evalue}'}"
 
 
 @contextlib.contextmanager

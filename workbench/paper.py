@@ -11,8 +11,10 @@ from pathlib import Path
 import plotly.graph_objects as go
 import plotly.io as pio
 
+from .errors import UsageError
 
-class NoChrome(OSError):
+
+class NoChrome(UsageError):
     """Figures cannot become pdf, svg or png files: kaleido found no Chrome or Chromium."""
 
 

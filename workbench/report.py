@@ -17,6 +17,7 @@ from workbench import autoencoder, descriptors, metrics, runs, train
 from workbench.autoencoder import Autoencoder
 from workbench.data import Clips
 from workbench.distributions import PRIORS, keyed_noise, prior
+from workbench.errors import UsageError
 from workbench.losses import spectral_distance
 
 __all__ = ["Draws", "draws", "nearest", "open_run", "pca_griffin_lim", "priors", "reconstructions", "side_by_side"]
@@ -225,7 +226,7 @@ def draws(model: Autoencoder, clips: Clips, seed: int = 0, least: int = 8, each:
     """Judge draws with and without label; labels with fewer than `least` training or 2 held-out clips are left out."""
     labels = judged_labels(model, clips, least)
     if not labels:
-        raise ValueError(
+        raise UsageError(
             f"Judging draws by label needs two labels with at least {least} training and 2 held-out clips each."
         )
     fit = clips.split("train")

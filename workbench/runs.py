@@ -4,6 +4,7 @@ __all__ = [
     "Run",
     "RunError",
     "admit",
+    "fresh",
     "go_home",
     "locate",
     "newest",
@@ -11,16 +12,19 @@ __all__ = [
     "provenance",
     "read",
     "settle",
+    "short",
     "start",
     "status",
     "write_json",
 ]
 
 import contextlib
+import itertools
 import json
 import math
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -30,6 +34,7 @@ from importlib import metadata
 from pathlib import Path
 
 from . import locks
+from .errors import UsageError
 
 PACKAGES = (
     "torch",
@@ -52,7 +57,7 @@ RECORD = "run.json"
 _held: dict[Path, "Run"] = {}  # the runs that this process has open, so that a notebook cell can be run twice
 
 
-class RunError(ValueError):
+class RunError(UsageError):
     """A run folder cannot be used as asked; the message says why and what to do."""
 
 
@@ -115,14 +120,17 @@ class Run:
 def start(out, settings: dict, *, notebook="", data="", seed=0, note="", resume=False, replace=False) -> Run:
     """Make or reopen the run folder `out`, lock it until the run ends or the process dies, and write run.json.
 
-    Arguments: `settings` what the run was asked for (JSON types), `notebook` the stem ("2_train"), `data` the
+    Arguments: `out` the folder, "" makes a fresh one; `settings` what the run was asked for (JSON types), `notebook` the stem ("2_train"), `data` the
     fingerprint of the clips, `seed`, `note` a remark to keep. `resume` keeps what an earlier run left and moves its
     record into `history`; `replace` empties the folder first. Raises RunError where the folder is in use, holds a run
     and neither was asked for, or holds something that is no run.
     """
-    folder = _folder(out)
-    if (mine := _held.get(folder.resolve())) is not None:
-        mine.close()
+    if resume and not out:
+        raise RunError("To resume, say which run: give its folder as `out`.")
+    folder = _folder(out or fresh(notebook))
+    for path, mine in list(_held.items()):  # a kernel that begins a notebook anew has given up the run it had open
+        if path == folder.resolve() or (not out and mine.record["notebook"] == notebook):
+            mine.close()
     folder.mkdir(parents=True, exist_ok=True)
     if (lock := locks.take(folder)) is None:
         raise RunError(_busy(folder, locks.holder(folder) or {}))
@@ -145,7 +153,21 @@ def start(out, settings: dict, *, notebook="", data="", seed=0, note="", resume=
     except BaseException:
         lock.release()
         raise
+    if not out:
+        print(f"The run folder is {folder}.")
     return _held.setdefault(folder.resolve(), Run(folder, lock, record))
+
+
+def short(notebook: str) -> str:
+    """2_train -> train."""
+    return re.sub(r"^\d+_", "", notebook)
+
+
+def fresh(notebook: str) -> Path:
+    """A run folder that is not there yet, by time and name: "2_train" -> runs/20260131-120000-train."""
+    name = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{short(notebook)}"
+    names = (name, *(f"{name}-{i}" for i in itertools.count(2)))
+    return next(path for path in (Path("runs", n) for n in names) if not path.exists())
 
 
 def admit(folder, *, resume: bool = False, replace: bool = False) -> dict:
@@ -244,9 +266,8 @@ def newest(root="runs", notebook: str = "2_train") -> Path:
             if record.get("notebook") == notebook and record.get("status") == "finished":
                 found.append((record.get("started", ""), path.parent))
     if not found:
-        short = notebook.partition("_")[2] or notebook
         raise RunError(
-            f"There is no finished run of {notebook} under {root}: type `workbench run {short}`, or "
+            f"There is no finished run of {notebook} under {root}: type `workbench run {short(notebook)}`, or "
             "`workbench demo` for everything at once."
         )
     return max(found)[1]

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from . import locks
+from .errors import UsageError
 
 __all__ = ["SHARD", "VERSION", "DataError", "Journal", "gather", "held", "manifest", "replace"]
 
@@ -20,7 +21,7 @@ SHARD = 4096  # clips in a file
 STEMS = {"clips": np.int16, "vectors": np.float16}
 
 
-class DataError(ValueError):
+class DataError(UsageError):
     """A source or a store that cannot be used as asked; the message says what to do."""
 
 

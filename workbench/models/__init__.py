@@ -3,6 +3,8 @@
 import importlib
 import pkgutil
 
+from workbench.errors import UsageError
+
 __all__ = ["build", "names"]
 
 
@@ -13,10 +15,10 @@ def names() -> tuple[str, ...]:
 def build(family: str, preset: str | None = None, **settings):
     """A new model of a family; `settings` win over those of the preset, also within a mapping such as `steps`."""
     if family not in names():
-        raise ValueError(f"There is no family '{family}'; known are {', '.join(names())}.")
+        raise UsageError(f"There is no family '{family}'; known are {', '.join(names())}.")
     module = importlib.import_module(f"{__name__}.{family}")
     if preset is not None and preset not in module.PRESETS:
-        raise ValueError(f"The family '{family}' has no preset '{preset}'; it has {', '.join(module.PRESETS)}.")
+        raise UsageError(f"The family '{family}' has no preset '{preset}'; it has {', '.join(module.PRESETS)}.")
     base = module.PRESETS[preset] if preset else {}
     settings = {k: {**base.get(k, {}), **v} if isinstance(v, dict) else v for k, v in settings.items()}
     return module.build(**{**base, **settings})

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from workbench.autoencoder import Autoencoder, Batch, Stage, complete
 from workbench.distributions import Gaussian, Posterior, kl
+from workbench.errors import UsageError
 from workbench.representations import Frames
 
 __all__ = ["PRESETS", "TINY", "Frame", "build"]
@@ -51,7 +52,7 @@ class Frame(Autoencoder):
         super().__init__(settings)
         s = self.settings
         if s["frame"] % 2 or self.length % (s["frame"] // 2):
-            raise ValueError(
+            raise UsageError(
                 f"A clip of {self.length} values does not divide into half frames of {s['frame'] / 2:g}; use a power of two up to 4096."
             )
         self.latent = s["latent"]
