@@ -92,7 +92,7 @@ def _take_one(task: Task, rate: int, length: int) -> Result:
             x, facts = synthesis.make(task.made[1], seed=task.made[0], rate=rate, seconds=length / rate)
             x, from_rate, pieces = x[:, None], rate, [(0, x[:, None])]
         else:
-            x, from_rate = audio.read(task.file, offset, task.seconds + length / rate + 0.05 if task.seconds else None)
+            x, from_rate = audio.read(task.file, offset, task.seconds + length / rate + 0.2 if task.seconds else None)
             facts, pieces = {}, _pieces(task, x, from_rate, offset, length / rate)
     except audio.AudioError as error:
         result.rejects.append({**task.common, "reason": str(error)})
