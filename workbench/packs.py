@@ -48,6 +48,11 @@ CONVENTIONS = {
     "vocal": "vocal vox voice",
     "fx": "fx sfx effect noise glitch",
 }
+# Folders that leave open which of their kind a file is: where its name says so, that counts.
+WITHIN = {
+    **dict.fromkeys(["hat", "hihat", "hh"], ("hat closed", "hat open")),
+    **dict.fromkeys(["cymbal", "cy", "cym"], ("crash", "ride", "hat closed", "hat open")),
+}
 LABELS = {key: name for name, keys in CONVENTIONS.items() for key in [*keys.split(), name.replace(" ", "")]}
 OTHER = "other"
 
@@ -96,7 +101,8 @@ def label(path: str) -> tuple[str, str]:
     pack = folders[0] if folders and not _exact(folders[0]) else ""
     inner = folders[1:] if pack else folders
     known = [_exact(folder) for folder in reversed(inner)] + [_words(folder) for folder in reversed(inner)]
-    found = next(filter(None, [*known, _words(stem), _words(pack)]), "")
+    within, named = WITHIN.get(_key(inner[-1]).removesuffix("s"), ()) if inner else (), _words(stem)
+    found = next(filter(None, [named if named in within else "", *known, named, _words(pack)]), "")
     # an unknown folder below the pack is a class of the user's own
     return found or (_plain(inner[-1]) if inner else "") or OTHER, pack
 
@@ -129,6 +135,8 @@ def scan(root: Path, skip: Path | None = None) -> Found:
                 ignored["hidden"] += 1
             elif name.lower() in ("attributes.csv", "corrections.csv"):
                 sheets.append(file)
+            elif name.lower().endswith(ARCHIVES):
+                rejects.append((_relative(file, root), "an archive inside the pack; unpack it, or give it as a source"))
             elif suffix not in SUFFIXES:
                 ignored[suffix or "no suffix"] += 1
             else:
