@@ -1,4 +1,4 @@
-"""From a folder, an archive, a recording or the built-in pack to a store, and the clips of a store as arrays."""
+"""From a folder, an archive, a recording or the built-in pack to a store of clips."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import audio, packs, splits, stores, synthesis
+from .clips import Clips, listed
 from .intake import SECTION, Task, parallel
 from .stores import DataError
 
@@ -30,109 +31,6 @@ NEAR = splits.LEFT_OUT  # the split of clips that sound like one in another set;
 STEP = 4096  # a length is a multiple of this, so that the strides of every family divide it
 FEWEST = 20  # clips: of fewer no tenth can be held out
 SAME = "the same sound as "
-
-
-class Clips:
-    """The clips of a store, or a selection of them.
-
-    split, labels   keep only this split ("train", "valid", "test"), these labels
-    index           one row a clip: clip (row of the store), path, label, pack, split, gain, descriptors, ...
-    labels          labels of the training clips, sorted: the columns of `context`
-    rejects         what was refused: path, reason
-
-    Raises DataError for a folder that is no store, an unknown label, or a split that holds nothing.
-    """
-
-    def __init__(self, store: str | os.PathLike, split: str | None = None, labels: Sequence[str] | None = None):
-        import pandas as pd
-
-        self.store = Path(store).expanduser()
-        manifest = stores.manifest(self.store)
-        if manifest is None:
-            raise DataError(
-                f"{self.store.absolute()} is no store of clips (no manifest.json in it); data.build makes one"
-            )
-        self.manifest: dict = manifest
-        self.rate: int = manifest["rate"]
-        self.length: int = manifest["length"]
-        self.fingerprint: str = manifest["fingerprint"]
-        try:
-            self.rejects: pd.DataFrame = pd.read_parquet(self.store / "rejects.parquet")
-            index = pd.read_parquet(self.store / "index.parquet")
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f"the index of {self.store} cannot be read ({error}); build it again in a new folder"
-            ) from error
-        if labels is not None:
-            labels = _listed(labels)
-            unknown = set(labels) - set(index.label)
-            if unknown:
-                there = ", ".join(sorted(set(index.label)))
-                raise DataError(
-                    f"no clip is labelled {', '.join(sorted(unknown))}; the labels of this store are {there}"
-                )
-            index = index[index.label.isin(labels)]
-        self.labels: tuple[str, ...] = tuple(sorted(set(index.label[index.split == "train"])))
-        if split is not None:
-            there = index.split.value_counts().to_dict()
-            if not there.get(split):
-                counts = ", ".join(f"{name} {count}" for name, count in sorted(there.items()))
-                raise DataError(f"no clip is in the split {split!r}; the splits hold {counts}")
-            index = index[index.split == split]
-        self.index: pd.DataFrame = index.reset_index(drop=True)
-        self._rows, self._labels = self.index["clip"].to_numpy(), labels
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def __repr__(self) -> str:
-        return f"Clips({str(self.store)!r}: {len(self):,} of {self.length:,} values at {self.rate:,} Hz)"
-
-    def split(self, name: str) -> Clips:
-        return Clips(self.store, name, self._labels)
-
-    def audio(self, rows: slice | Sequence[int] | np.ndarray | None = None) -> np.ndarray:
-        """Clips (n, T) float32 in [-1, 1], at these positions of the selection (all of them for None)."""
-        numbers = self._rows[slice(None) if rows is None else rows]
-        return stores.gather(self.store, "clips", numbers).reshape(len(numbers), self.length) / np.float32(32767)
-
-    def vectors(self, rows: slice | Sequence[int] | np.ndarray | None = None) -> np.ndarray:
-        """What `descriptors.embed` gave for them: (n, D) float32, to half precision."""
-        numbers = self._rows[slice(None) if rows is None else rows]
-        return stores.gather(self.store, "vectors", numbers).astype(np.float32)
-
-    def context(self, rows: slice | Sequence[int] | np.ndarray | None = None) -> np.ndarray:
-        """Labels as one-hot (n, C) float32 over `labels`; zeros for a label that training does not know."""
-        chosen = np.asarray(self.index.label, dtype=object)[slice(None) if rows is None else rows]
-        return (chosen[:, None] == np.array(self.labels, dtype=object)).astype(np.float32)
-
-    def some(self, n: int, seed: int = 0) -> np.ndarray:
-        """Positions of up to n clips, as many labels among them as there can be."""
-        order = self.index.sample(frac=1, random_state=seed)
-        first = ~order.label.duplicated().to_numpy()
-        return np.concatenate([order.index[first], order.index[~first]])[:n]
-
-    def card(self) -> pd.DataFrame:
-        """What to know of the pack at a glance: one row per fact."""
-        import pandas as pd
-
-        m, index = self.manifest, self.index
-        facts = {
-            "source": m["source"],
-            "clips": f"{len(self):,} of {self.length:,} values ({self.length / self.rate:.3f} s) at {self.rate:,} Hz",
-            "refused": f"{len(self.rejects):,}, each with its reason",
-            "labels, packs": f"{index.label.nunique()}, {index.pack.nunique()}",
-            "split": ", ".join(f"{name} {count:,}" for name, count in m["splits"].items())
-            + f", by {m['settings']['split_by']}",
-            "left aside": ", ".join(f"{n:,} {suffix}" for suffix, n in m["ignored"].items()) or "nothing",
-            "rates before": ", ".join(
-                f"{rate:,} Hz ({n:,})" for rate, n in index.source_rate.value_counts().head(6).items()
-            ),
-            "licence": m["licence"] or "not stated",
-            "shareable": "yes" if m["shareable"] else "no: pages made for others leave the originals out",
-            "fingerprint": self.fingerprint,
-        }
-        return pd.DataFrame({"fact": facts.values()}, index=facts.keys())
 
 
 def build(
@@ -162,7 +60,7 @@ def build(
     """
     synthetic = os.fspath(source) == "synthetic"
     source, store = Path(source).expanduser(), Path(store).expanduser()
-    labels = None if labels is None else _listed(labels)
+    labels = None if labels is None else listed(labels)
     if not 0 < seconds <= 60:
         raise DataError(f"a clip of {seconds:g} s was asked; one lasts more than 0 and at most 60 s")
     if not 4_000 <= rate <= 192_000:
@@ -240,10 +138,6 @@ class _State:
             return False  # its twin may be gone
         self.rejects += rejects
         return True
-
-
-def _listed(labels: Sequence[str]) -> list[str]:
-    return sorted({labels} if isinstance(labels, str) else set(labels))
 
 
 def _compatible(store: Path, asked: dict) -> dict | None:

@@ -1,7 +1,6 @@
 """Training: a loop over the stages that a model asks for."""
 
 import contextlib
-import json
 import math
 import os
 import signal
@@ -10,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import pandas as pd
 import safetensors.torch
 import torch
 from lightning_fabric import Fabric
@@ -19,7 +17,9 @@ from tqdm.auto import tqdm
 
 from workbench.autoencoder import Autoencoder, Batch, Stage
 from workbench.data import Clips
+from workbench.errors import UsageError
 from workbench.latents import usage
+from workbench.log import Log, read_log
 from workbench.runs import Run
 
 __all__ = ["TrainingError", "fit", "fit_stage", "read_log"]
@@ -28,7 +28,7 @@ HELD = 512  # clips that a validation looks at, at most: its cost stays bounded 
 WARM = 20  # steps over which the learning rate rises
 
 
-class TrainingError(ValueError):
+class TrainingError(UsageError):
     """Training cannot start or go on; the message says why and what to change."""
 
 
@@ -68,7 +68,13 @@ def fit(
         )
 
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it matrix products on CUDA do not repeat
-    fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
+    try:
+        fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
+    except (RuntimeError, ValueError) as error:
+        raise TrainingError(
+            f"Training with accelerator '{accelerator}' and precision '{precision}' is not possible here ({error}); "
+            "'auto' and '32-true' work everywhere."
+        ) from None
     model.to(fabric.device)
     checkpoint = run.path("checkpoint.pt")
     state = (
@@ -83,7 +89,7 @@ def fit(
     done = list(state["done"]) if state else []
     if state:
         model.load_state_dict(state["model"])
-    with Log(run, state) as log, deterministic(fabric.device):
+    with room(run), Log(run, state) as log, deterministic(fabric.device):
         for stage in chosen:
             if stage.name in done:
                 continue
@@ -96,7 +102,7 @@ def fit(
             if "encoder" in stage.trains:
                 log.usage(stage, usage(model, valid))
             log.hear(stage, model, valid)
-    model.to("cpu").eval().save(run.folder)
+        model.to("cpu").eval().save(run.folder)
     checkpoint.unlink(missing_ok=True)
     return model
 
@@ -107,7 +113,7 @@ def fit_stage(
     clips: Clips,
     seed: int = 0,
     fabric: Fabric | None = None,
-    log: "Log | None" = None,
+    log: Log | None = None,
     keep: Callable[[dict], None] | None = None,
     state: dict | None = None,
 ) -> None:
@@ -124,6 +130,17 @@ def fit_stage(
         if stage.steps:
             data, held = Data(train, model, tables[0], seed), Data(valid, model, tables[1], seed, HELD)
             Loop(fabric, model, stage, data, held, log).run(keep, seed, state)
+
+
+@contextlib.contextmanager
+def room(run: Run) -> Iterator[None]:
+    """A full disk is a sentence, and what was written before it stays."""
+    try:
+        yield
+    except (OSError, safetensors.SafetensorError) as error:
+        raise TrainingError(
+            f"{run.folder} could not be written ({error}); make room on the disk and resume: the last checkpoint is kept."
+        ) from error
 
 
 @contextlib.contextmanager
@@ -217,7 +234,7 @@ class Progress:
 class Loop:
     """One stage of training."""
 
-    def __init__(self, fabric: Fabric, model: Autoencoder, stage: Stage, data: Data, held: Data, log: "Log | None"):
+    def __init__(self, fabric: Fabric, model: Autoencoder, stage: Stage, data: Data, held: Data, log: Log | None):
         self.fabric, self.model, self.stage, self.data, self.held, self.log = fabric, model, stage, data, held, log
         for name, part in model.named_children():
             part.requires_grad_(name in stage.trains).train(name in stage.trains)
@@ -339,65 +356,5 @@ def write(path, state: dict) -> None:
         torch.save(state, part)
     except (OSError, RuntimeError) as error:  # torch's writer says RuntimeError where the disk is full
         part.unlink(missing_ok=True)
-        raise TrainingError(f"{path} could not be written ({error}); make room on the disk and resume.") from error
+        raise OSError(str(error)) from error
     part.replace(path)
-
-
-class Log(contextlib.AbstractContextManager):
-    """`log.jsonl`, the same for TensorBoard, and a printed line at each validation."""
-
-    def __init__(self, run: Run, state: dict | None):
-        from torch.utils.tensorboard import SummaryWriter
-
-        path, lines = run.path("log.jsonl"), []
-        if state is not None and path.exists():  # a killed training has written on after its last checkpoint
-            reached = dict.fromkeys(state["done"], math.inf)
-            if state["progress"]:
-                reached[state["progress"]["stage"]] = state["progress"]["step"]
-            rows = (json.loads(line) for line in path.read_text().splitlines())
-            lines = [json.dumps(row) + "\n" for row in rows if row["step"] <= reached.get(row["stage"], -1)]
-        path.write_text("".join(lines))
-        self.run, self.board = run, SummaryWriter(str(run.path("tensorboard")))
-        self.file = open(path, "a")  # noqa: SIM115, closed on exit
-
-    def __exit__(self, *_) -> None:
-        self.file.close()
-        self.board.close()
-
-    def write(self, stage: Stage, step: int, split: str, values: dict) -> None:
-        values = {name: float(torch.as_tensor(v).detach()) for name, v in values.items()}
-        print(json.dumps({"stage": stage.name, "step": step, "split": split, **values}), file=self.file, flush=True)
-        for name, value in values.items():
-            self.board.add_scalar(f"{stage.name}/{name}/{split}", value, step)
-        if split == "valid":
-            print(
-                f"{stage.name} {step}/{stage.steps}  "
-                + "  ".join(f"{name} {value:.4g}" for name, value in values.items()),
-                flush=True,
-            )
-
-    def usage(self, stage: Stage, found) -> None:
-        values = {"rise": found.rise, "active": found.active, "kl": found.nats}
-        self.write(stage, stage.steps, "usage", values)
-        self.run.note(usage=values | {"alarm": found.alarm, "kl_per_dimension": found.kl.round(4).tolist()})
-        print(found, flush=True)
-
-    def hear(self, stage: Stage, model: Autoencoder, held: Clips) -> None:
-        x = torch.from_numpy(held.audio(np.arange(min(4, len(held)))))[:, None]
-        c = torch.from_numpy(held.context(np.arange(len(x)))) if model.context_spec else None
-        sounds = {"original": x, "reconstruction": model.render(model.batched(model.encode, x), c)}
-        if model.prior is not None and stage.name == "prior":
-            sounds["draw"] = model.sample(4)
-        for name, clips in sounds.items():
-            for i, clip in enumerate(clips):
-                self.board.add_audio(f"{stage.name}/{name}/{i}", clip, 0, sample_rate=model.rate)
-
-
-def read_log(path) -> pd.DataFrame:
-    """`log.jsonl` as one row per number: stage, step, split ("train", "valid" or "usage"), name, value."""
-    table = pd.read_json(path, lines=True)
-    return (
-        table.melt(["stage", "step", "split"], var_name="name", value_name="value")
-        .dropna(subset="value")
-        .reset_index(drop=True)
-    )
