@@ -11,6 +11,7 @@ from workbench.autoencoder import Autoencoder, Batch, Stage, complete, ramp
 from workbench.critics import SpectralCritic
 from workbench.data import Clips
 from workbench.distributions import FlowPosterior, Gaussian, Posterior, kl, prior
+from workbench.errors import UsageError
 from workbench.flows import Flow
 from workbench.losses import spectral_distance
 from workbench.nn import Residual, down, up
@@ -79,12 +80,15 @@ class Decoder(nn.Module):
 
     The noise branch shapes an excitation of constant magnitude with a time-frequency envelope that is linear in z (in
     the cube-root domain). Its loadings start as the principal components of the training clips, and the excitation,
-    white noise at first, is learned: one-shots begin together, so their phases have something in common. The waveform
-    branch starts silent and adds what an envelope cannot say, above all the phase of tones.
+    white noise at first, is learned: one-shots begin together, so their phases have something in common. Some steps of
+    fast Griffin-Lim (Perraudin et al., 2013, doi:10.1109/WASPAA.2013.6701851), through which training goes as well,
+    then bring the phases of overlapping frames to agree; without them tones sound like noise. The waveform branch
+    starts silent and adds what an envelope cannot say.
     """
 
-    def __init__(self, length: int, latent: int, context: int, channels: Sequence[int]):
+    def __init__(self, length: int, latent: int, context: int, channels: Sequence[int], iterations: int):
         super().__init__()
+        self.iterations, self.momentum = iterations, 0.99
         self.pqmf, self.spectrum = PQMF(BANDS), Spectrum(length)
         bins, frames = self.spectrum.bins, self.spectrum.frames
         self.envelope = nn.Linear(latent, self.spectrum.size)
@@ -109,9 +113,13 @@ class Decoder(nn.Module):
             assert c is not None, "This decoder is conditional: it needs a context."
             z = z + self.label(c)
         envelope = F.relu(self.envelope(z)).pow(3.0).unflatten(1, self.shape)
-        shaped = self.spectrum.stft.inverse((envelope[:, :, None] * self.excitation).flatten(0, 1)).reshape(
-            z.shape[0], self.shape[0], -1
-        )
+        s = (envelope[:, :, None] * self.excitation).flatten(0, 1)
+        magnitude, last = (s.square().sum(1, keepdim=True) + 1e-10).sqrt(), s
+        for _ in range(self.iterations):
+            now = self.spectrum.stft(self.spectrum.stft.inverse(s))
+            s, last = now + self.momentum * (now - last), now
+            s = magnitude * s / (s.square().sum(1, keepdim=True) + 1e-10).sqrt()
+        shaped = self.spectrum.stft.inverse(s).reshape(z.shape[0], self.shape[0], -1)
         wave, amplitude = self.out(self.net(self.start(z).unflatten(1, self.narrow))).chunk(2, dim=1)
         return self.pqmf.inverse(wave * torch.sigmoid(amplitude) + shaped) * self.fade
 
@@ -128,16 +136,16 @@ class Wave(Autoencoder):
         s = self.settings
         stride = BANDS * STRIDE ** max(len(s["encoder"]) - 1, len(s["decoder"]))
         if self.length % stride:
-            raise ValueError(
+            raise UsageError(
                 f"A clip of {self.length} values does not divide by the model's stride of {stride}; build the store with a "
                 f"multiple of {stride} values or use fewer channels."
             )
         if s["posterior"] not in ("gaussian", "flow"):
-            raise ValueError(f"There is no posterior '{s['posterior']}'; known are gaussian, flow.")
+            raise UsageError(f"There is no posterior '{s['posterior']}'; known are gaussian, flow.")
         self.latent = s["latent"]
         flow_features = 32 if s["posterior"] == "flow" else 0
         self.encoder = Encoder(self.length, self.latent, s["encoder"], flow_features)
-        self.decoder = Decoder(self.length, self.latent, len(self.context_spec), s["decoder"])
+        self.decoder = Decoder(self.length, self.latent, len(self.context_spec), s["decoder"], s["iterations"])
         self.posterior_flow = (
             Flow("realnvp", self.latent, flow_features, layers=4, hidden=64) if flow_features else None
         )
@@ -225,6 +233,7 @@ DEFAULTS = {
     "latent": 64,
     "encoder": (32, 64, 96, 128, 128),
     "decoder": (128, 96, 64, 32),
+    "iterations": 4,
     "conditional": False,
     "posterior": "gaussian",
     "prior": "realnvp",
@@ -276,6 +285,7 @@ def build(*, length: int, rate: int, labels: Sequence[str] = (), **settings) -> 
     Arguments:
         labels: what the prior can be asked for. conditional: the decoder sees the label as well.
         latent: L. encoder, decoder: channels from the clip inwards, and outwards; each step divides time by 4.
+        iterations: of Griffin-Lim within the decoder; 0 leaves the phases of the excitation.
         posterior: "gaussian" or "flow". prior: one of distributions.PRIORS. flow: layers, hidden, dropout of its flow.
         beta: weight of the divergence in nats per clip, reached after `warmup` steps; free_bits: nats per latent.
         adversarial_lr: learning rate of the adversarial stage, for decoder and critic.
