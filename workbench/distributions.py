@@ -217,12 +217,6 @@ class Prior(nn.Module, abc.ABC):
         rows = torch.searchsorted(self.frequency.cumsum(0), u).clamp_max(self.contexts - 1)
         return nn.functional.one_hot(rows, self.contexts).to(self.frequency)
 
-    @property
-    def mean(self) -> Tensor:
-        """The latent that zero noise is carried to, under each label in turn: (max(C, 1), L)."""
-        c = torch.eye(self.contexts).to(self.frequency) if self.contexts else None
-        return self.transport(self.frequency.new_zeros(max(self.contexts, 1), self.noise_size), c)
-
 
 class StandardPrior(Prior):
     """N(0, I), whatever the label: what a plain variational autoencoder draws from."""
@@ -238,135 +232,106 @@ class StandardPrior(Prior):
             self.frequency.copy_(c.mean(0))
 
 
-class GaussianPrior(Prior):
-    r"""Full-covariance Gaussian, one for each label.
-
-    A label's covariance is shrunk towards the pooled one within labels,
-    :math:`(n_c \Sigma_c + L \Sigma) / (n_c + L)`, since a class of a sample pack often has fewer clips than z has
-    dimensions (regularised discriminant analysis: Friedman, 1989, https://doi.org/10.2307/2289860).
-    """
-
-    def __init__(self, latent: int, contexts: int = 0):
-        super().__init__(latent, contexts)
-        rows = max(contexts, 1)
-        self.register_buffer("means", torch.zeros(rows, latent))
-        self.register_buffer("roots", torch.eye(latent).repeat(rows, 1, 1))  # Cholesky factors
-
-    def fit(self, z: Tensor, c: Tensor | None, draws: int = 1) -> None:
-        StandardPrior.fit(self, z, c)
-        z = z.cpu().double()  # in full precision, which not every device has
-        rows = torch.zeros(len(z), dtype=torch.long) if c is None else c.argmax(1).cpu()
-        groups = [z[rows == i] for i in range(len(self.means))]
-        means = torch.stack([g.mean(0) if len(g) else z.mean(0) for g in groups])
-        centred = [g - m for g, m in zip(groups, means, strict=True)]
-        jitter = 1e-4 * torch.eye(self.latent, dtype=z.dtype)
-        pooled = sum(g.T @ g for g in centred) / len(z) + jitter
-        weight = self.latent if self.contexts else 0
-        covariances = [(g.T @ g + weight * pooled) / max(len(g) + weight, 1) + jitter for g in centred]
-        self.means.copy_(means)
-        self.roots.copy_(torch.linalg.cholesky(torch.stack(covariances)))
-
-    def moments(self, c: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Mean (B, L) and root (B, L, L) of each row's label; a mix of labels mixes both."""
-        if c is None:
-            return self.means, self.roots
-        return c @ self.means, torch.einsum("bc,cij->bij", c, self.roots)
-
-    def transport(self, noise: Tensor, c: Tensor | None) -> Tensor:
-        mean, root = self.moments(c)
-        return mean + (root @ noise[:, :, None])[:, :, 0]
-
-    def whiten(self, z: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The inverse of `transport`, and its log |det J|."""
-        mean, root = self.moments(c)
-        u = torch.linalg.solve_triangular(root, (z - mean)[:, :, None], upper=False)[:, :, 0]
-        return u, -root.diagonal(dim1=1, dim2=2).log().sum(1)
-
-    def conditional_log_prob(self, z: Tensor, c: Tensor | None) -> Tensor:
-        u, ladj = self.whiten(z, c)
-        return standard_log_prob(u) + ladj
-
-
 class MixturePrior(Prior):
-    """Gaussian mixture with full covariances, shared by the labels, which differ in how they weigh its components.
+    r"""Gaussian mixture of each label: a component for every twelve clips, but at most `components`.
 
-    The number of components is the one with the best likelihood on a fifth of the clips held back.
+    Density estimation after training, on the latents of a frozen encoder (Ghosh et al., 2020,
+    https://arxiv.org/abs/1903.12436). A component's covariance is shrunk towards the pooled one within components,
+    :math:`(n_k \Sigma_k + L \Sigma) / (n_k + L)`, since it stands for fewer clips than z has dimensions (regularised
+    discriminant analysis: Friedman, 1989, https://doi.org/10.2307/2289860). Several components hardly raise the held-out
+    likelihood over one, but their draws keep to the sounds that there are: one Gaussian around the chimes of all
+    pitches has its centre where no chime is.
     """
 
-    COMPONENTS = (1, 4, 16)
+    CLIPS = 12
 
-    def __init__(self, latent: int, contexts: int = 0):
+    def __init__(self, latent: int, contexts: int = 0, components: int | None = None):
         super().__init__(latent, contexts)
         self.noise_size = latent + 1  # the last one picks the component
-        k = max(self.COMPONENTS)
-        self.register_buffer("weights", torch.full((max(contexts, 1), k), 1 / k))  # p(k | c); spare components weigh 0
-        self.register_buffer("means", torch.zeros(k, latent))
-        self.register_buffer("roots", torch.eye(latent).repeat(k, 1, 1))
+        rows, k = max(contexts, 1), components or (8 if contexts else 32)
+        self.register_buffer("weights", torch.full((rows, k), 1 / k))  # p(k | c); spare components weigh 0
+        self.register_buffer("means", torch.zeros(rows, k, latent))
+        self.register_buffer("roots", torch.eye(latent).repeat(rows, k, 1, 1))  # Cholesky factors
 
     def fit(self, z: Tensor, c: Tensor | None, draws: int = 1) -> None:
         from sklearn.mixture import GaussianMixture
 
         StandardPrior.fit(self, z, c)
-        x = z.cpu().double().numpy()
-        n = len(x) // draws
-        held = np.tile(np.random.default_rng(0).permutation(n) < n // 5, draws)  # whole clips, with all their draws
-        sizes = [k for k in self.COMPONENTS if k == 1 or n > 20 * k]
-
-        def mixture(k: int, rows: np.ndarray) -> GaussianMixture:
-            # A twentieth of the whole's variance keeps a component of few clips from collapsing onto them.
-            return GaussianMixture(
-                k, reg_covar=0.05 * float(x.var(0).mean()), max_iter=200, tol=1e-2, random_state=0
-            ).fit(rows)
-
-        best = mixture(max(sizes, key=lambda k: mixture(k, x[~held]).score(x[held])), x)
-        k = best.n_components
-        rows = np.ones((len(x), 1)) if c is None else c.cpu().numpy()
-        weights = rows.T @ best.predict_proba(x) + best.weights_  # one clip's worth of the whole pack for each label
+        z = z.cpu().double()  # in full precision, which not every device has
+        labels = torch.zeros(len(z), dtype=torch.long) if c is None else c.argmax(1).cpu()
+        components = []  # (label, component, draws)
+        for row in range(len(self.weights)):
+            own = z[labels == row]
+            own = own if len(own) else z  # a label without clips: anything may be meant
+            k = min(max(len(own) // draws // self.CLIPS, 1), self.weights.shape[1])
+            which = np.zeros(len(own), int)
+            if k > 1:
+                which = GaussianMixture(k, covariance_type="tied", reg_covar=1e-2, random_state=0).fit_predict(own)
+            components += [(row, i, own[torch.from_numpy(which == i)]) for i in range(k) if (which == i).any()]
+        scatter = [(g - g.mean(0)).T @ (g - g.mean(0)) for _, _, g in components]
+        jitter = 1e-4 * torch.eye(self.latent, dtype=z.dtype)
+        pooled = sum(scatter) / sum(len(g) for _, _, g in components) + jitter
+        strength = self.latent * draws if len(components) > 1 else 0
         self.weights.zero_()
-        self.weights[:, :k] = torch.from_numpy(weights / weights.sum(1, keepdims=True))
-        self.means[:k] = torch.from_numpy(best.means_)
-        self.roots[:k] = torch.from_numpy(np.linalg.cholesky(best.covariances_))
+        for (row, i, g), s in zip(components, scatter, strict=True):
+            self.weights[row, i] = len(g)
+            self.means[row, i] = g.mean(0).float()  # as Apple's devices know no doubles
+            self.roots[row, i] = torch.linalg.cholesky((s + strength * pooled) / (len(g) + strength) + jitter).float()
+        self.weights /= self.weights.sum(1, keepdim=True)
 
-    def component_weights(self, n: int, c: Tensor | None) -> Tensor:
-        return self.weights.expand(n, -1) if c is None else c @ self.weights
+    def shares(self, n: int, c: Tensor | None) -> Tensor:
+        """Weights of all components of all labels, (n, max(C, 1) K); a mix of labels mixes their components."""
+        return self.weights.expand(n, -1) if c is None else (c[:, :, None] * self.weights).flatten(1)
 
     def transport(self, noise: Tensor, c: Tensor | None) -> Tensor:
-        edges = self.component_weights(len(noise), c).cumsum(1)
+        edges = self.shares(len(noise), c).cumsum(1)
         u = torch.special.ndtr(noise[:, -1:]) * edges[:, -1:]
-        k = torch.searchsorted(edges, u)[:, 0].clamp_max(len(self.means) - 1)
-        return self.means[k] + (self.roots[k] @ noise[:, :-1, None])[:, :, 0]
+        k = torch.searchsorted(edges, u)[:, 0].clamp_max(edges.shape[1] - 1)
+        return self.means.flatten(0, 1)[k] + (self.roots.flatten(0, 1)[k] @ noise[:, :-1, None])[:, :, 0]
 
     def conditional_log_prob(self, z: Tensor, c: Tensor | None) -> Tensor:
-        u = torch.linalg.solve_triangular(self.roots, (z[None] - self.means[:, None]).transpose(1, 2), upper=False)
-        each = -0.5 * (u.square() + LOG_2PI).sum(1) - self.roots.diagonal(dim1=1, dim2=2).log().sum(1)[:, None]
-        return torch.logsumexp(each.T + self.component_weights(len(z), c).clamp_min(1e-30).log(), 1)
+        means, roots = self.means.flatten(0, 1), self.roots.flatten(0, 1)
+        u = torch.linalg.solve_triangular(roots, (z[None] - means[:, None]).transpose(1, 2), upper=False)
+        each = -0.5 * (u.square() + LOG_2PI).sum(1) - roots.diagonal(dim1=1, dim2=2).log().sum(1)[:, None]
+        return torch.logsumexp(each.T + self.shares(len(z), c).clamp_min(1e-30).log(), 1)
+
+
+class GaussianPrior(MixturePrior):
+    """Full-covariance Gaussian, one for each label: a mixture of one component."""
+
+    def __init__(self, latent: int, contexts: int = 0):
+        super().__init__(latent, contexts, components=1)
 
 
 class FlowPrior(Prior):
-    """A normalizing flow on top of the full-covariance Gaussian of each label: z = Gaussian(flow(noise)).
+    """A normalizing flow on top of the mixture: z = flow(mixture(noise)), on standardised latents.
 
-    The Gaussian standardises the latents and is fitted in closed form; the flow starts as the identity and learns
-    what is left, so that with early stopping its held-out likelihood starts at that baseline.
+    The mixture is fitted in closed form; the flow starts as the identity and learns what is left, so that with early
+    stopping its held-out likelihood starts at that baseline.
     """
 
     def __init__(
         self, kind: str, latent: int, contexts: int = 0, layers: int = 6, hidden: int = 128, dropout: float = 0.2
     ):
         super().__init__(latent, contexts)
-        self.gaussian = GaussianPrior(latent, contexts)
+        self.mixture = MixturePrior(latent, contexts)
+        self.noise_size = self.mixture.noise_size
         self.flow = flows.Flow(kind, latent, contexts, layers, hidden, dropout)
+        self.register_buffer("centre", torch.zeros(latent))
+        self.register_buffer("scale", torch.ones(latent))
 
     def fit(self, z: Tensor, c: Tensor | None, draws: int = 1) -> None:
         StandardPrior.fit(self, z, c)
-        self.gaussian.fit(z, c)
+        self.centre.copy_(z.mean(0))
+        self.scale.copy_(z.std(0).clamp_min(1e-3))
+        self.mixture.fit((z - self.centre) / self.scale, c, draws)
 
     def transport(self, noise: Tensor, c: Tensor | None) -> Tensor:
-        return self.gaussian.transport(self.flow.inverse(noise, c)[0], c)
+        return self.flow.inverse(self.mixture.transport(noise, c), c)[0] * self.scale + self.centre
 
     def conditional_log_prob(self, z: Tensor, c: Tensor | None) -> Tensor:
-        v, a = self.gaussian.whiten(z, c)
-        u, b = self.flow(v, c)
-        return standard_log_prob(u) + a + b
+        u, ladj = self.flow((z - self.centre) / self.scale, c)
+        return self.mixture.conditional_log_prob(u, c) + ladj - self.scale.log().sum()
 
 
 PRIORS = ("standard", "gaussian", "mixture", *flows.KINDS)

@@ -20,7 +20,7 @@ class Flow(nn.Module):
     r"""A bijection built of coupling layers, with fixed random permutations between them.
 
     `forward` takes data to noise, `inverse` noise to data; each also returns :math:`\log |\det J|` of its own
-    direction. Every layer starts as the identity, so that a flow on top of a simpler density never starts below it.
+    direction. A flow starts as the identity, so that on top of a simpler density it never starts below it.
 
     Density estimation using Real NVP (Dinh et al., 2017), https://arxiv.org/abs/1605.08803;
     Neural spline flows (Durkan et al., 2019), https://arxiv.org/abs/1906.04032
@@ -47,14 +47,15 @@ class Flow(nn.Module):
                 f"A coupling flow splits a latent in two, but this one has {features} dimension; use at least 2."
             )
         generator = torch.Generator().manual_seed(features)
-        transforms = []
+        transforms, order = [], torch.arange(features)
         for i in range(layers):
             mask = (torch.arange(features) + i) % 2
             net = coupling_net(context, hidden, dropout)
             coupling = (AffineCoupling if kind == "realnvp" else SplineCoupling)(mask, net)
             coupling.start_as_identity()
-            transforms += [coupling, Permutation(torch.randperm(features, generator=generator))]
-        self.transforms = CompositeTransform(transforms)
+            shuffle = torch.randperm(features, generator=generator)
+            transforms, order = [*transforms, coupling, Permutation(shuffle)], order[shuffle]
+        self.transforms = CompositeTransform([*transforms, Permutation(order.argsort())])
 
     def forward(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """data (B, L) -> noise (B, L), ladj (B,)"""
