@@ -169,3 +169,15 @@ def test_no_family_imports_a_family():
     for family in FAMILIES:
         module = importlib.import_module(f"workbench.models.{family}")
         assert "workbench.models" not in inspect.getsource(module), family
+
+
+def test_no_click_ends_a_clip_of_the_wave_family():
+    """Its bands are periodic: a loud attack would come out at the end, too."""
+    model = tiny("wave")
+    bands = torch.zeros(1, 16, model.length // 16)
+    bands[..., 0] = 1.0  # an attack at the very start
+    assert model.decoder.pqmf.inverse(bands)[..., -200:].abs().max() > 0.01  # the leak is there
+    with torch.no_grad():
+        model.decoder.out.bias[:16] = 1.0
+        y = model.decode(torch.randn(4, model.latent))
+    assert y[..., -512:].abs().max() == 0 and y[..., -1024:-768].abs().max() > 0.01

@@ -22,7 +22,10 @@ __all__ = ["PRESETS", "TINY", "Wave", "build"]
 BANDS = 16
 WINDOW, HOP = 64, 32  # of the short-time spectra inside each band: 1024 and 512 values of the clip
 STRIDE = 4
-FADE = 256  # values: the bands are periodic, so what an attack leaks before its start comes out at the clip's end
+FADE, TAIL = (
+    256,
+    512,
+)  # values: the bands are periodic, so what an attack leaks before its start ends up in the clip's tail
 PCA_CLIPS = 2048  # a random subset of this size finds the principal components; memory stays bounded
 
 
@@ -97,7 +100,8 @@ class Decoder(nn.Module):
         self.excitation = nn.Parameter(noise / noise.square().sum(1, keepdim=True).sqrt().clamp_min(1e-3))
         self.shape = (BANDS, bins, frames)
         fade = torch.ones(length)
-        fade[-FADE:] = torch.linspace(1, 0, FADE)
+        fade[-TAIL:] = 0
+        fade[-TAIL - FADE : -TAIL] = torch.linspace(1, 0, FADE)
         self.register_buffer("fade", fade, persistent=False)
         self.narrow = (channels[0], length // (BANDS * STRIDE ** len(channels)))
         self.start = nn.Linear(latent, self.narrow[0] * self.narrow[1])
