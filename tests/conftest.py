@@ -41,3 +41,26 @@ def write_notebook():
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory):
+    """A small store of the built-in pack."""
+    from workbench import data
+
+    return data.build(
+        "synthetic", tmp_path_factory.mktemp("stores") / "tiny", seconds=0.18, rate=22_050, progress=False
+    )
+
+
+@pytest.fixture(scope="session")
+def model(clips, tmp_path_factory):
+    """The tiny wave model after all three stages on it."""
+    import torch
+
+    from workbench import models, runs, train
+
+    torch.manual_seed(0)
+    made = models.build("wave", "tiny", length=clips.length, rate=clips.rate, labels=clips.labels)
+    with runs.start(tmp_path_factory.mktemp("runs") / "run", {}) as run:
+        return train.fit(made, clips, run)

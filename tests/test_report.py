@@ -4,24 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from workbench import data, models, report, runs, train
+from workbench import report
 from workbench.distributions import PRIORS
 from workbench.losses import spectral_distance
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory):
-    return data.build(
-        "synthetic", tmp_path_factory.mktemp("stores") / "tiny", seconds=0.18, rate=22_050, progress=False
-    )
-
-
-@pytest.fixture(scope="module")
-def model(clips, tmp_path_factory):
-    torch.manual_seed(0)
-    made = models.build("wave", "tiny", length=clips.length, rate=clips.rate, labels=clips.labels)
-    with runs.start(tmp_path_factory.mktemp("runs") / "run", {}) as run:
-        return train.fit(made, clips, run)
 
 
 def test_a_training_clip_is_its_own_nearest(clips):

@@ -326,8 +326,15 @@ class FlowPrior(Prior):
         self.scale.copy_(z.std(0).clamp_min(1e-3))
         self.mixture.fit((z - self.centre) / self.scale, c, draws)
 
+    def to_base(self, z: Tensor, c: Tensor | None) -> Tensor:
+        """Latents (B, L) as points of the space in which the flow's mixture lives."""
+        return self.flow((z - self.centre) / self.scale, c)[0]
+
+    def from_base(self, u: Tensor, c: Tensor | None) -> Tensor:
+        return self.flow.inverse(u, c)[0] * self.scale + self.centre
+
     def transport(self, noise: Tensor, c: Tensor | None) -> Tensor:
-        return self.flow.inverse(self.mixture.transport(noise, c), c)[0] * self.scale + self.centre
+        return self.from_base(self.mixture.transport(noise, c), c)
 
     def conditional_log_prob(self, z: Tensor, c: Tensor | None) -> Tensor:
         u, ladj = self.flow((z - self.centre) / self.scale, c)

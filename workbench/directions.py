@@ -1,0 +1,188 @@
+"""Directions in which a sound can be moved: latents, principal directions, what the ear measures, the prior's base."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.stats import spearmanr
+from torch import Tensor
+
+from workbench import descriptors
+from workbench.autoencoder import Autoencoder
+from workbench.data import Clips
+from workbench.distributions import FlowPrior
+from workbench.errors import UsageError
+from workbench.losses import spectral_distance
+from workbench.runs import write_json
+
+__all__ = ["WORDS", "Axes", "by_base", "by_ear", "by_latent", "by_principal", "measured"]
+
+WORDS = {  # what a listener says, the descriptor that rises (or falls) with it
+    "brighter": ("centroid", 1),
+    "noisier": ("flatness", 1),
+    "longer": ("duration", 1),
+    "higher": ("pitch", 1),
+    "harder attack": ("log_attack", -1),
+    "louder": ("loudness", 1),
+    "more bass": ("low", 1),
+    "more body": ("mid", 1),
+    "more treble": ("high", 1),
+}
+RATIOS = {"duration": 1e-2, "centroid": 1.0, "pitch": 30.0, "flatness": 1e-4}  # heard as ratios, from these floors up
+REACHED = 0.8  # mean Spearman correlation below which a direction is not offered by its word
+STARTS, STEPS, REACH = 50, 5, 2.0  # clips a direction is measured from, at so many places from -REACH to REACH
+
+
+@dataclass(frozen=True)
+class Axes:
+    """Named ways to move a latent.
+
+    names, effects: k words and sentences · vectors: (k, L), what one unit of each adds to z, or, where `base` is set,
+    to the noise that this prior carries to z
+    """
+
+    names: list[str]
+    effects: list[str]
+    vectors: Tensor
+    base: FlowPrior | None = None
+
+    def move(self, z: Tensor, amounts: Tensor | Sequence[float], c: Tensor | None = None) -> Tensor:
+        """z (n, L) moved by amounts (k,) or (n, k), in one order of the axes; no amount gives z itself, to the bit."""
+        by = torch.as_tensor(amounts, dtype=z.dtype) @ self.vectors.to(z)
+        if not by.any():
+            return z
+        with torch.inference_mode():
+            return z + by if self.base is None else self.base.from_base(self.base.to_base(z, c) + by, c)
+
+
+def by_latent(model: Autoencoder, z: Tensor, c: Tensor | None = None, seed: int = 0) -> Axes:
+    """Single latents, that first which changes sound most; a unit is the latent's standard deviation over z (n, L)."""
+    return by_change(model, Axes([f"z{i}" for i in range(z.shape[1])], [], torch.diag(z.std(0))), z, c, seed)
+
+
+def by_base(model: Autoencoder, z: Tensor, c: Tensor | None = None, seed: int = 0) -> Axes | None:
+    """Dimensions of a flow prior's base space, in the same order and units; None for a prior without a flow."""
+    if not isinstance(model.prior, FlowPrior):
+        return None
+    with torch.inference_mode():
+        units = torch.diag(model.prior.to_base(z, c).std(0))
+    return by_change(model, Axes([f"u{i}" for i in range(len(units))], [], units, model.prior), z, c, seed)
+
+
+def by_change(model: Autoencoder, axes: Axes, z: Tensor, c: Tensor | None, seed: int, starts: int = 4) -> Axes:
+    """The axes ordered by the spectral distance between the sounds at -2 and at 2, mean over some starts among z."""
+    rows = torch.randperm(len(z), generator=torch.Generator().manual_seed(seed))[:starts]
+    k = len(axes.names)
+    at = torch.eye(k).repeat_interleave(len(rows), 0) * REACH
+    start, context = z[rows].repeat(k, 1), None if c is None else c[rows].repeat(k, 1)
+    low, high = (model.render(axes.move(start, by, context), context) for by in (-at, at))
+    change = spectral_distance(high, low, overlap=2).view(k, -1).mean(1)
+    order = change.argsort(descending=True).tolist()
+    effects = [f"spectral distance {change[i]:.2f} between -2 and 2" for i in order]
+    return Axes([axes.names[i] for i in order], effects, axes.vectors[order], axes.base)
+
+
+def by_principal(z: Tensor) -> Axes:
+    """Principal directions of latents z (n, L), largest variance first; a unit is a standard deviation."""
+    if len(z) < 3:
+        raise UsageError(f"Principal directions of {len(z)} latents mean nothing; they need at least 3.")
+    variance, vectors = torch.linalg.eigh(z.double().T.cov())
+    variance, vectors = variance.flip(0).clamp_min(0), vectors.T.flip(0)
+    share = (variance.cumsum(0) / variance.sum()).tolist()
+    effects = [f"{v / variance.sum():.1%} of the variance, {s:.0%} with those before" for v, s in zip(variance, share, strict=True)]
+    names = [f"direction {i + 1}" for i in range(len(share))]
+    return Axes(names, effects, (vectors * variance.sqrt()[:, None]).float())
+
+
+# ------------------------------------------------------------------------------------------------ what the ear measures
+
+
+def by_ear(model: Autoencoder, clips: Clips, folder: Path | None = None, seed: int = 0) -> Axes:
+    """Directions that make a sound brighter, longer, ...: those of WORDS which were measured to do what they say.
+
+    A direction is the gradient of a ridge regression of a descriptor on the latents of the training clips, both of
+    what the decoder makes of them. It is offered where the descriptor follows it with a Spearman correlation of at
+    least REACHED, mean over held-out starts; its effect tells the correlation and what else moves. `folder` keeps the
+    measurement, which takes about a minute.
+    """
+    table = measurements(model, clips, folder, seed)
+    names = [word for word, row in table.items() if row["correlation"] >= REACHED]
+    return Axes(
+        names,
+        [effect(word, table[word]) for word in names],
+        torch.tensor([table[w]["vector"] for w in names]).view(len(names), -1),
+    )
+
+
+def measurements(model: Autoencoder, clips: Clips, folder: Path | None = None, seed: int = 0) -> dict[str, dict]:
+    """For each word: its vector (L,), correlation, ratio or difference per unit, and the drift of all descriptors."""
+    kept = None if folder is None else Path(folder) / "directions.json"
+    if kept is not None and kept.is_file():
+        saved = json.loads(kept.read_text())
+        if saved["data"] == clips.fingerprint:
+            return saved["words"]
+    rng = np.random.default_rng(seed)
+
+    def latents(name: str, most: int) -> tuple[Tensor, Tensor | None]:
+        part = clips.split(name)
+        rows = np.sort(rng.permutation(len(part))[:most])
+        c = torch.from_numpy(part.context(rows)) if model.context_spec else None
+        return model.batched(model.encode, torch.from_numpy(part.audio(rows))[:, None]), c
+
+    z, c = latents("train", 1000)
+    heard = hear(model, z, c)
+    spread = heard.std(0) + 1e-9
+    x, y = (z - z.mean(0)).double().numpy(), (heard - heard.mean(0)) / spread
+    gradient = np.linalg.solve(x.T @ x + 30.0 * np.eye(x.shape[1]), x.T @ y)
+    columns = [descriptors.NAMES.index(name) for name, _ in WORDS.values()]
+    vectors = np.stack([sign * gradient[:, j] for j, (_, sign) in zip(columns, WORDS.values(), strict=True)])
+    vectors = torch.from_numpy(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)).float()
+    correlation, slope = measured(model, *latents("test", STARTS), vectors)
+    words = {
+        word: {
+            "vector": vectors[i].tolist(),
+            "correlation": float(sign * correlation[i, j]),
+            "per unit": float(np.exp(slope[i, j]) if name in RATIOS else slope[i, j]),
+            "drift": dict(zip(descriptors.NAMES, (slope[i] / spread).round(3).tolist(), strict=True)),
+        }
+        for i, (j, (word, (name, sign))) in enumerate(zip(columns, WORDS.items(), strict=True))
+    }
+    if kept is not None:
+        write_json(kept, {"data": clips.fingerprint, "words": words})
+    return words
+
+
+def measured(model: Autoencoder, starts: Tensor, c: Tensor | None, vectors: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """What directions (k, L) do to descriptors from starts (n, L): mean Spearman correlation and median slope, (k, D)."""
+    at = torch.linspace(-REACH, REACH, STEPS)
+    correlations, slopes = [], []
+    for v in vectors:
+        z = (starts[:, None] + at[:, None] * v).flatten(0, 1)
+        context = None if c is None else c.repeat_interleave(STEPS, 0)
+        heard = hear(model, z, context).reshape(len(starts), STEPS, -1)
+        rho = [[spearmanr(at, h).statistic if np.ptp(h) > 0 else 0.0 for h in each.T] for each in heard]
+        correlations.append(np.mean(rho, 0))
+        line = np.einsum("s,nsd->nd", at.numpy() / float((at**2).sum()), heard)
+        slopes.append(np.median(line, 0))
+    return np.array(correlations), np.array(slopes)
+
+
+def hear(model: Autoencoder, z: Tensor, c: Tensor | None) -> np.ndarray:
+    """Descriptors (n, D) of what latents decode to, those of RATIOS as logarithms."""
+    values = descriptors.matrix(model.render(z, c)[:, 0].numpy(), model.rate)
+    for name, floor in RATIOS.items():
+        j = descriptors.NAMES.index(name)
+        values[:, j] = np.log(np.maximum(values[:, j], floor))
+    return values
+
+
+def effect(word: str, row: dict) -> str:
+    """A measurement as a sentence."""
+    name = WORDS[word][0]
+    by = f"x {row['per unit']:.2f}" if name in RATIOS else f"{row['per unit']:+.2g} {descriptors.UNITS[name]}".strip()
+    others = sorted(((abs(v), n, v) for n, v in row["drift"].items() if n != name), reverse=True)[:3]
+    also = ", ".join(f"{n} {v:+.1f}" for size, n, v in others if size >= 0.05) or "nothing else"
+    return f"{name} {by} per unit (Spearman {abs(row['correlation']):.2f} over {STARTS} starts); in standard deviations also {also}"
