@@ -162,7 +162,7 @@ def test_a_failing_cell_is_named_with_its_reason(tmp_path, write_notebook):
 def test_a_users_mistake_is_a_sentence_without_a_traceback_also_in_the_notebook(tmp_path, write_notebook):
     write_notebook(tmp_path / "gone.ipynb", "from workbench import data\ndata.Clips('nowhere')")
     done = workbench("run", "gone.ipynb", "--out", "r", cwd=tmp_path)
-    said = f"{tmp_path / 'nowhere'} is no store of clips (no manifest.json in it); data.build makes one"
+    said = f"{tmp_path / 'nowhere'} is no store of clips (no manifest.json in it); `workbench run data` makes one (data.build in Python)"
     assert done.returncode == 1 and f"workbench: cell 1 (`from workbench import data`) failed: {said}\n" in done.stderr
     page = (tmp_path / "r" / "gone.html").read_text()
     assert "DataError" in page and "is no store of clips" in page and "Traceback" not in page
@@ -349,6 +349,21 @@ def test_generate_writes_a_pack_that_can_be_made_again(trained, refused, monkeyp
     Path("mine").mkdir()
     Path("mine/thesis.tex").write_text("")
     assert "holds no draws" in refused(*words, "--out", "mine", "--replace") and Path("mine/thesis.tex").exists()
+
+
+def test_generate_on_a_full_disk_is_a_sentence_and_can_be_repeated(trained, refused, monkeypatch, chromium):
+    resource = pytest.importorskip("resource")  # a limit on the size of files stands for a disk without room
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    words = ["generate", "demo", "--n", "3", "--out", "full"]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, before[1]))
+    try:
+        assert "full could not be written" in (text := refused(*words)) and "make room on the disk" in text
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    monkeypatch.setattr(sys, "argv", ["workbench", *words, "--replace"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 0 and len(list(Path("full").glob("draw-0-*.wav"))) == 3
 
 
 def test_generate_without_chrome_makes_a_page_and_says_so(trained, monkeypatch, capsys):

@@ -203,3 +203,11 @@ def test_json_takes_what_settings_hold(tmp_path):
     runs.write_json(tmp_path / "a.json", settings)
     expected = {"path": "x", "array": [0, 1], "set": ["a", "b"], "inf": [None], "none": None, "3": True}
     assert json.loads((tmp_path / "a.json").read_text()) == expected
+
+
+def test_runs_of_the_same_second_get_folders_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(runs.time, "strftime", lambda *_: "20260131-120000")
+    for expected in ("20260131-120000-train", "20260131-120000-train-2", "20260131-120000-train-3"):
+        assert runs.fresh("2_train") == Path("runs", expected)
+        Path("runs", expected).mkdir(parents=True)

@@ -36,7 +36,7 @@ class Clips:
         manifest = stores.manifest(self.store)
         if manifest is None:
             raise DataError(
-                f"{self.store.absolute()} is no store of clips (no manifest.json in it); data.build makes one"
+                f"{self.store.absolute()} is no store of clips (no manifest.json in it); `workbench run data` makes one (data.build in Python)"
             )
         self.manifest: dict = manifest
         self.rate: int = manifest["rate"]

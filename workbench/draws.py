@@ -37,7 +37,24 @@ def write(
     clips = model.sample(n, seed=seed, temperature=temperature, label=label).squeeze(1).numpy()
     if out.exists():
         shutil.rmtree(out)
+    with runs.room(out):
+        _write(out, clips, name, run, model, dict(n=n, seed=seed, label=label, temperature=temperature), say)
+    return out
+
+
+def _write(out: Path, clips, name: str, run: Path, model, asked: dict, say: Callable[[str], None]) -> None:
+    n, seed = asked["n"], asked["seed"]
     out.mkdir(parents=True)
+    note = {
+        "run": str(run),
+        "started": runs.read(run).get("started"),
+        **asked,
+        "rate": model.rate,
+        "length": model.length,
+        "made": runs.now(),
+        **runs.provenance(),
+    }
+    runs.write_json(out / NOTE, note)  # first: what is left of a full disk can be told for draws, and replaced
     names = [f"{name}-{seed}-{i:0{len(str(n - 1))}d}" for i in range(n)]
     for clip, stem in zip(clips, names, strict=True):
         audio.write(out / f"{stem}.wav", clip, model.rate)
@@ -51,19 +68,3 @@ def write(
         say(f"The contact sheet is sheet.html, no PNG. {missing}")
     if n > SHEET:
         say(f"The contact sheet shows the first {SHEET} of {n} clips.")
-    runs.write_json(
-        out / NOTE,
-        {
-            "run": str(run),
-            "started": runs.read(run).get("started"),
-            "n": n,
-            "seed": seed,
-            "label": label,
-            "temperature": temperature,
-            "rate": model.rate,
-            "length": model.length,
-            "made": runs.now(),
-            **runs.provenance(),
-        },
-    )
-    return out

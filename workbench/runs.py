@@ -11,6 +11,7 @@ __all__ = [
     "now",
     "provenance",
     "read",
+    "room",
     "settle",
     "short",
     "start",
@@ -19,6 +20,7 @@ __all__ = [
 ]
 
 import contextlib
+import errno
 import itertools
 import json
 import math
@@ -29,6 +31,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -127,12 +130,16 @@ def start(out, settings: dict, *, notebook="", data="", seed=0, note="", resume=
     """
     if resume and not out:
         raise RunError("To resume, say which run: give its folder as `out`.")
+    if seed < 0:
+        raise RunError(f"A seed of {seed} was asked; seeds are whole numbers from 0 on.")
     folder = _folder(out or fresh(notebook))
     for path, mine in list(_held.items()):  # a kernel that begins a notebook anew has given up the run it had open
         if path == folder.resolve() or (not out and mine.record["notebook"] == notebook):
             mine.close()
-    folder.mkdir(parents=True, exist_ok=True)
-    if (lock := locks.take(folder)) is None:
+    with room(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = locks.take(folder)
+    if lock is None:
         raise RunError(_busy(folder, locks.holder(folder) or {}))
     try:
         earlier = _admitted(folder, resume, replace)
@@ -149,7 +156,8 @@ def start(out, settings: dict, *, notebook="", data="", seed=0, note="", resume=
         }
         if earlier:
             record["history"] = [*earlier.pop("history", []), earlier]
-        write_json(folder / RECORD, record)
+        with room(folder):
+            write_json(folder / RECORD, record)
     except BaseException:
         lock.release()
         raise
@@ -166,8 +174,8 @@ def short(notebook: str) -> str:
 def fresh(notebook: str) -> Path:
     """A run folder that is not there yet, by time and name: "2_train" -> runs/20260131-120000-train."""
     name = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{short(notebook)}"
-    names = (name, *(f"{name}-{i}" for i in itertools.count(2)))
-    return next(path for path in (Path("runs", n) for n in names) if not path.exists())
+    names = itertools.chain([name], (f"{name}-{i}" for i in itertools.count(2)))
+    return next(path for n in names if not (path := Path("runs", n)).exists())
 
 
 def admit(folder, *, resume: bool = False, replace: bool = False) -> dict:
@@ -192,8 +200,8 @@ def _admitted(folder: Path, resume: bool, replace: bool) -> dict:
             return read(folder)
         if not replace:
             raise RunError(
-                f"{folder} holds a run already ({status(folder, locked=False)}): give another folder, or ask "
-                "to resume it (--resume, resume=True) or to replace it (--replace, replace=True)."
+                f"{folder} holds a run already ({status(folder, locked=False)}): give another folder, ask to replace it "
+                "(--replace, replace=True), or, where it was training, to resume it (--resume, resume=True)."
             )
         _empty(folder)
     elif folder.is_dir() and (others := [p.name for p in folder.iterdir() if not _incidental(p)]):
@@ -341,6 +349,18 @@ def _git() -> dict:
         return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain"))}
     except (OSError, subprocess.TimeoutExpired):
         return {}
+
+
+@contextlib.contextmanager
+def room(path, then: str = "do the same again") -> Iterator[None]:
+    """What cannot be written for want of space is a sentence that says where, and what to do then."""
+    try:
+        yield
+    except Exception as error:  # safetensors and libsndfile have errors of their own for a full disk
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        if not full and not re.search("No space left|File too large|System error", str(error)):
+            raise
+        raise RunError(f"{path} could not be written ({error}): make room on the disk and {then}.") from error
 
 
 def write_json(path, obj) -> Path:

@@ -1,6 +1,7 @@
 """Training: a loop over the stages that a model asks for."""
 
 import contextlib
+import errno
 import math
 import os
 import signal
@@ -20,7 +21,7 @@ from workbench.data import Clips
 from workbench.errors import UsageError
 from workbench.latents import usage
 from workbench.log import Log, read_log
-from workbench.runs import Run
+from workbench.runs import Run, room
 
 __all__ = ["TrainingError", "fit", "fit_stage", "read_log"]
 
@@ -89,7 +90,11 @@ def fit(
     done = list(state["done"]) if state else []
     if state:
         model.load_state_dict(state["model"])
-    with room(run), Log(run, state) as log, deterministic(fabric.device):
+    with (
+        room(run.folder, "resume: the last checkpoint is kept"),
+        Log(run, state) as log,
+        deterministic(fabric.device),
+    ):
         for stage in chosen:
             if stage.name in done:
                 continue
@@ -130,17 +135,6 @@ def fit_stage(
         if stage.steps:
             data, held = Data(train, model, tables[0], seed), Data(valid, model, tables[1], seed, HELD)
             Loop(fabric, model, stage, data, held, log).run(keep, seed, state)
-
-
-@contextlib.contextmanager
-def room(run: Run) -> Iterator[None]:
-    """A full disk is a sentence, and what was written before it stays."""
-    try:
-        yield
-    except (OSError, safetensors.SafetensorError) as error:
-        raise TrainingError(
-            f"{run.folder} could not be written ({error}); make room on the disk and resume: the last checkpoint is kept."
-        ) from error
 
 
 @contextlib.contextmanager
@@ -356,5 +350,5 @@ def write(path, state: dict) -> None:
         torch.save(state, part)
     except (OSError, RuntimeError) as error:  # torch's writer says RuntimeError where the disk is full
         part.unlink(missing_ok=True)
-        raise OSError(str(error)) from error
+        raise OSError(errno.ENOSPC, str(error)) from error
     part.replace(path)
