@@ -118,6 +118,16 @@ def test_each_hit_of_a_recording_is_found(gaps, seed):
     assert np.abs(found - places).max() < 0.006
 
 
+def test_onsets_of_a_recording_that_ends_anywhere():
+    """A loop that is cut in the middle of a sound has onsets near its end."""
+    hit = np.random.default_rng(0).standard_normal(20_000) * np.exp(-np.arange(20_000) / 4000)
+    loop = np.tile(hit, 12)
+    for cut in range(0, 20_000, 331):
+        x = loop[: len(loop) - cut]
+        found = audio.onsets(x, 44_100)
+        assert len(found) >= 11 and found.max() < len(x), cut
+
+
 def test_what_is_no_sound_says_why(tmp_path):
     good = hit()
     soundfile.write(tmp_path / "good.wav", good, RATE)

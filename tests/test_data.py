@@ -328,6 +328,29 @@ def test_tables_beside_the_files(tmp_path):
     assert (again.split[kept] == index.split[kept]).all()
 
 
+def test_a_fault_of_ours_costs_one_file_and_is_told(tmp_path, pack, clips, monkeypatch):
+    from workbench import intake
+
+    take = intake._take_one
+
+    def faulty(task, *how):
+        if task.path.endswith("hh0.wav"):
+            raise RuntimeError("nobody foresaw this")
+        return take(task, *how)
+
+    monkeypatch.setattr(intake, "_take_one", faulty)
+    built = data.build(pack, tmp_path / "store", workers=1, progress=False)
+    told = built.rejects.reason.str.contains("a fault of the workbench: RuntimeError: nobody foresaw this")
+    assert told.sum() > 0 and len(built) + told.sum() >= len(clips)
+
+
+def test_a_label_in_a_table_is_written_as_the_conventions_have_it():
+    from workbench.packs import _known
+
+    words = ("BD", "Kick", "hh", "Hi-Hat", "Kick 2", "Wobble")
+    assert [_known(w) for w in words] == ["kick", "kick", "hat closed", "hat closed", "Kick 2", "Wobble"]
+
+
 def test_some_labels_only(tmp_path, pack):
     clips = build(pack, tmp_path / "store", labels=["kick", "snare"])
     assert clips.labels == ("kick", "snare") and len(clips) == len(clips.rejects) == 24

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -199,11 +200,12 @@ def onsets(x: np.ndarray, rate: float, apart: float = 0.1) -> np.ndarray:
     peak = np.abs(x).max(initial=0.0)
     if len(x) < size or peak < SILENT:
         return np.zeros(0, int)
-    padded = np.pad(x / peak, (size, size)).astype(np.float32)
-    rise = librosa.onset.onset_strength(y=padded, sr=rate, n_fft=size, hop_length=hop)
+    padded = np.pad(x / peak, (size, 2 * size)).astype(np.float32)  # behind a sound cut at the end, too
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # of mel bands narrower than a bin
+        rise = librosa.onset.onset_strength(y=padded[:-size], sr=rate, n_fft=size, hop_length=hop)
     frames = librosa.onset.onset_detect(onset_envelope=rise, sr=rate, hop_length=hop, wait=round(apart * rate / hop))
     starts = []
-    for centre in frames * hop - size:
+    for centre in np.clip(frames * hop - size, 0, len(padded) - 2 * size):
         part = padded[centre : centre + 2 * size]  # one window on either side
         energy = np.square(part).reshape(-1, step).sum(1) + 1e-10
         at = 8 + int((energy[8:] / np.maximum.accumulate(energy)[7:-1]).argmax())

@@ -88,7 +88,7 @@ def build(
                 _run(tasks, journal, state, rate, length, workers, progress)
             return _finish(store, asked, settings, card, state, journal, progress)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space left" in str(error):
             raise DataError(
                 f"the disk of {store.absolute()} is full; clips that were there before are untouched. "
                 "Make room and build again: it goes on where it stopped"

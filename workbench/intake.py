@@ -82,7 +82,17 @@ def parallel(tasks: list[Task], rate: int, length: int, workers: int | None) -> 
 
 def _take(tasks: Sequence[Task], rate: int, length: int) -> list[Result]:
     """Read, slice, trim and measure some tasks: what a worker does."""
-    return [_take_one(task, rate, length) for task in tasks]
+    return [_take_or_refuse(task, rate, length) for task in tasks]
+
+
+def _take_or_refuse(task: Task, rate: int, length: int) -> Result:
+    try:
+        return _take_one(task, rate, length)
+    except MemoryError:
+        raise
+    except Exception as error:  # nobody foresaw it, and it must not cost the other files
+        reason = f"taking it in failed, which is a fault of the workbench: {type(error).__name__}: {error}"
+        return Result([], [], [{**task.common, "reason": reason}])
 
 
 def _take_one(task: Task, rate: int, length: int) -> Result:

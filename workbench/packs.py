@@ -241,15 +241,20 @@ def _apply(sheet: Path, root: Path, sounds: dict[str, Sound]) -> list[tuple[str,
         if sound is None:
             rejects.append((where, f"it names {wanted}, which is not among the sound files"))
         elif not corrections:
-            sound.label = new or sound.label
+            sound.label = _known(new) or sound.label
             sound.attributes |= {key: value for key, value in row.items() if key not in ("path", "label")}
         elif action == "exclude":
             sound.excluded = f"excluded by {where}"
         elif action == "relabel" and new:
-            sound.label = new
+            sound.label = _known(new)
         else:
             rejects.append((where, f"action is {action!r} with label {new!r}; write exclude, or relabel with a label"))
     return rejects
+
+
+def _known(label: str) -> str:
+    """A label as the table of conventions writes it (BD -> kick); one that it does not know, or with a number, stays."""
+    return label if any(c.isdigit() for c in label) else _exact(label) or label
 
 
 def _relative(file: Path, root: Path) -> str:
