@@ -9,6 +9,7 @@ import torch
 
 from workbench import autoencoder, models
 from workbench.autoencoder import Batch
+from workbench.errors import UsageError
 
 FAMILIES = models.names()
 
@@ -143,6 +144,19 @@ def test_presets_build_and_unknown_settings_are_refused(family):
         tiny(family, labels=(), conditional=True)
     with pytest.raises(ValueError, match="no preset 'huge'; it has tiny, small, base"):
         models.build(family, "huge", length=4096, rate=8000)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"latent": "a"}, {"latent": 0}, {"batch_size": 0}, {"flow": {"bad": 1}}, {"flow": 3}, {"beta": -1}, {"iterations": -1},
+        {"encoder": [8, 0]}, {"encoder": []}, {"conditional": 1}, {"patience": 0.5}, {"steps": {"autoencode": -5}},
+        {"steps": {"autoencode": 2.5}}, {"beta": float("nan")}, {"prior": 3},
+    ],
+)  # fmt: skip
+def test_a_setting_of_another_kind_is_refused_by_name(wrong):
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        models.build("wave", "tiny", length=4096, rate=8000, labels=("a", "b"), **wrong)
 
 
 def test_a_setting_within_a_mapping_leaves_the_rest_of_the_preset():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from workbench import report
+from workbench import models, report
 from workbench.distributions import PRIORS
 from workbench.losses import spectral_distance
 
@@ -13,6 +13,23 @@ def test_a_training_clip_is_its_own_nearest(clips):
     fit = clips.split("train")
     rows, alike = report.nearest(fit, fit.vectors()[:20])
     assert (rows == np.arange(20)).mean() > 0.8 and alike.min() > 0.999
+
+
+def test_a_model_takes_its_length_from_the_store_alone(clips):
+    assert models.for_clips(clips, "wave", "tiny", {"latent": 4}).length == clips.length
+    with pytest.raises(ValueError, match="`length` is set by the store"):
+        models.for_clips(clips, "wave", "tiny", {"length": 100})
+
+
+def test_the_store_of_a_run_is_found_from_another_folder(tmp_path, monkeypatch):
+    store, run = tmp_path / "home" / "stores" / "a", tmp_path / "home" / "runs" / "a"
+    store.mkdir(parents=True)
+    run.mkdir(parents=True)
+    (store / "manifest.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    assert report._store(run, "stores/a") == store
+    with pytest.raises(ValueError, match=r"was trained on the store stores/b.*workbench run data"):
+        report._store(run, "stores/b")
 
 
 def test_more_components_come_nearer(clips):

@@ -4,6 +4,7 @@ import abc
 import copy
 import importlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from workbench.distributions import Posterior, Prior, keyed_noise
 from workbench.errors import UsageError
 from workbench.runs import write_json
 
-__all__ = ["VERSION", "Autoencoder", "Batch", "Schedule", "Stage", "complete", "load", "ramp"]
+__all__ = ["VERSION", "Autoencoder", "Batch", "Schedule", "Stage", "complete", "limited", "load", "ramp"]
 
 VERSION = 1  # of the saved settings; a change that old files do not survive raises it
 KNEE = 0.8  # rendered values beyond it are rounded off towards 1, not cut
@@ -179,10 +180,7 @@ class Autoencoder(nn.Module, abc.ABC):
 
     def render(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         """Sound to be kept: z (n, L) -> (n, 1, T) on the CPU, the same to the bit for a row in any company."""
-        x = self.batched(self.decode, z, c)
-        return torch.where(
-            x.abs() > KNEE, x.sign() * (KNEE + (1 - KNEE) * torch.tanh((x.abs() - KNEE) / (1 - KNEE))), x
-        )
+        return limited(self.batched(self.decode, z, c))
 
     # ------------------------------------------------------------------------------------------------- new sounds
 
@@ -199,6 +197,10 @@ class Autoencoder(nn.Module, abc.ABC):
         """Latents from the prior, (n, L), and the context they belong to; without c, labels are drawn as well."""
         if n < 1 or seed < 0:
             raise UsageError(f"{n} clips of seed {seed} were asked; ask for at least 1, of a seed from 0 on.")
+        if not 0 <= temperature <= 10:
+            raise UsageError(
+                f"A temperature of {temperature:g} was asked; it scales the noise, from 0 (typical) to 10 (wild)."
+            )
         if self.prior is None:
             raise UsageError(
                 f"A '{self.family}' model has no prior over whole clips, so nothing can be drawn; use a single-vector family."
@@ -275,10 +277,17 @@ class Autoencoder(nn.Module, abc.ABC):
             validations=max(steps // 50, 2),
             patience=5,
             prepare=prepare,
+            healthy={"nll": (0.4 * self.prior.latent, 1.4 * self.prior.latent)},
         )
 
     def latent_shape(self, h: Tensor) -> tuple[int, ...]:
         return tuple(self.posterior_of(h[:1].to(next(self.parameters()).device)).mean.shape[1:])
+
+
+def limited(x: Tensor) -> Tensor:
+    """Values beyond KNEE rounded off towards 1; what is no number becomes silence."""
+    x = torch.nan_to_num(x, 0.0, 0.0, 0.0)
+    return torch.where(x.abs() > KNEE, x.sign() * (KNEE + (1 - KNEE) * torch.tanh((x.abs() - KNEE) / (1 - KNEE))), x)
 
 
 def complete(family: str, defaults: Mapping, given: Mapping) -> dict:
@@ -292,7 +301,35 @@ def complete(family: str, defaults: Mapping, given: Mapping) -> dict:
             raise UsageError(
                 f"The family '{family}' has no {what} {', '.join(sorted(unknown))}; it has {', '.join(known)}."
             )
+    for name, value in [*given.items(), *((f"steps: {k}", v) for k, v in given.get("steps", {}).items())]:
+        default = 0 if name.startswith("steps: ") else defaults[name]
+        least = 1 if name in AT_LEAST_ONE else 0
+        if not fits(value, default, least):
+            raise UsageError(
+                f"The setting {name} came as {value!r}, and something like {default!r} was expected"
+                + (f", at least {least}." if isinstance(default, (int, float)) else ".")
+            )
     return {**defaults, **given, "steps": {**defaults["steps"], **given.get("steps", {})}}
+
+
+AT_LEAST_ONE = ("latent", "batch_size", "critic", "frame", "hidden")
+
+
+def fits(value, default, least: float) -> bool:
+    """Is a setting of its default's kind, and a number no smaller than `least`?"""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value >= least
+    match default:
+        case None:  # a number of validations, or none
+            return value is None or (isinstance(value, int) and number)
+        case bool():
+            return isinstance(value, bool)
+        case int():
+            return isinstance(value, int) and number
+        case float():
+            return number
+        case tuple():
+            return isinstance(value, (list, tuple)) and len(value) > 0 and all(fits(v, 1, 1) for v in value)
+    return isinstance(value, type(default))
 
 
 def load(folder: Path) -> Autoencoder:

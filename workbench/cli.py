@@ -192,7 +192,7 @@ def generate(
     n: Annotated[int, typer.Option("--n", "-n", min=1, help="How many clips.")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same clips.")] = 0,
     label: Annotated[str | None, typer.Option(help="Which class; by default as often as they were learned.")] = None,
-    temperature: Annotated[float, typer.Option(min=0, help="Below 1 more typical, above 1 wilder.")] = 1.0,
+    temperature: Annotated[float, typer.Option(min=0, max=10, help="Below 1 more typical, above 1 wilder.")] = 1.0,
     out: Annotated[Path | None, typer.Option(help="An empty or new folder; by default inside the run.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Empty the folder first, if draws are in it.")] = False,
 ):

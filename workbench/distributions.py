@@ -349,6 +349,8 @@ def prior(kind: str, latent: int, contexts: int = 0, **flow_settings) -> Prior:
     closed = {"standard": StandardPrior, "gaussian": GaussianPrior, "mixture": MixturePrior}
     if kind in closed:
         return closed[kind](latent, contexts)
+    if unknown := set(flow_settings) - {"layers", "hidden", "dropout"}:
+        raise UsageError(f"A flow has no setting {', '.join(sorted(unknown))}; it has layers, hidden, dropout.")
     if kind in flows.KINDS:
         return FlowPrior(kind, latent, contexts, **flow_settings)
     raise UsageError(f"There is no prior '{kind}'; known are {', '.join(PRIORS)}.")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -30,7 +31,7 @@ def open_run(source) -> tuple[Autoencoder, Clips]:
     """The model of a run and the clips that it was trained on, refused where they no longer fit together."""
     record = runs.read(source)
     model = autoencoder.load(source)
-    clips = Clips(record["settings"]["store"], labels=record["settings"]["labels"] or None)
+    clips = Clips(_store(Path(source), record["settings"]["store"]), labels=record["settings"]["labels"] or None)
     model.check(clips)
     if clips.fingerprint != record["data"]:
         print(
@@ -44,6 +45,18 @@ def open_run(source) -> tuple[Autoencoder, Clips]:
     if not clips.manifest["shareable"]:
         print("This page holds originals, which the pack's card does not call shareable: keep it to yourself.")
     return model, clips
+
+
+def _store(source: Path, path: str) -> Path:
+    """The store of a run; a relative path counts from here, or from the folder in which the run was made."""
+    places = [Path(path).expanduser(), *(folder / path for folder in source.resolve().parents)]
+    for place in places:
+        if (place / "manifest.json").is_file():
+            return place
+    raise UsageError(
+        f"{source} was trained on the store {path}, which is neither here nor beside the run; go to the folder in which the run "
+        "was made, or build the store again by `workbench run data`."
+    )
 
 
 def nearest(clips: Clips, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -142,6 +155,8 @@ def priors(
     clips, mmd of draws from the held-out latents, and the floor of that: training latents against held-out ones.
     The model keeps the prior that it came with.
     """
+    if not kinds:
+        raise UsageError(f"No priors were named to compare; name some of {', '.join(PRIORS)}.")
     own, table = model.prior, []
     h = {name: model.features(clips.split(name)) for name in ("train", "valid", "test")}
 

@@ -2,10 +2,11 @@
 
 import importlib
 import pkgutil
+from collections.abc import Mapping
 
 from workbench.errors import UsageError
 
-__all__ = ["build", "names"]
+__all__ = ["build", "for_clips", "names"]
 
 
 def names() -> tuple[str, ...]:
@@ -22,3 +23,13 @@ def build(family: str, preset: str | None = None, **settings):
     base = module.PRESETS[preset] if preset else {}
     settings = {k: {**base.get(k, {}), **v} if isinstance(v, dict) else v for k, v in settings.items()}
     return module.build(**{**base, **settings})
+
+
+def for_clips(clips, family: str, preset: str | None = None, settings: Mapping | None = None):
+    """A new model for the clips of a store, which sets length, rate and labels."""
+    fixed = {"length": clips.length, "rate": clips.rate, "labels": clips.labels}
+    if asked := sorted(set(fixed) & set(settings or ())):
+        raise UsageError(
+            f"`{asked[0]}` is set by the store, not by the settings; build another store for another {asked[0]}."
+        )
+    return build(family, preset, **fixed, **(settings or {}))

@@ -226,6 +226,7 @@ class Wave(Autoencoder):
                 lr=s["adversarial_lr"],
                 batch_size=size,
                 monitor=None,
+                healthy={"distance": (0.4, 0.85)},
                 critic=self.critic,
                 pair=lambda batch, step: (batch.x, draw(batch, step)[2]),
             ),
