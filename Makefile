@@ -19,7 +19,7 @@ test: install
 	@HF_HUB_OFFLINE=1 $(BIN) -m pytest -q
 
 lab: install
-	@$(BIN) -m jupyterlab --LabApp.default_url=/lab/tree/notebooks
+	@$(BIN) -m workbench.cli lab
 
 bench: install
 	@for file in benchmarks/*.py; do \

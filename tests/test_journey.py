@@ -51,6 +51,7 @@ def journey(tmp_path_factory):
     settings = ["-p", "store", "stores/a", "-p", "preset", "tiny", "-p", "settings", json.dumps(STEPS)]
     workbench("run", "train", *settings, "-p", "note", "a test", "--out", "runs/train", cwd=home)
     workbench("run", "draw", "-p", "run", "runs/train", "--out", "runs/draw", cwd=home)
+    workbench("run", "play", "-p", "run", "runs/train", "--out", "runs/play", cwd=home)
     workbench("run", "report", "-p", "run", "runs/train", "-p", "steps", "20", "--out", "runs/report", cwd=home)
     return home
 
@@ -72,6 +73,13 @@ def test_each_run_tells_what_made_it(journey):
     assert json.loads((journey / "runs/train/run.json").read_text())["note"] == "a test"
     results = json.loads((journey / "runs/report/run.json").read_text())["results"]
     assert {"distance, this model", "distance, silence", "diversity ratio", "log-likelihood, spline"} <= set(results)
+
+
+def test_an_executed_instrument_is_small_and_says_what_to_do(journey):
+    path = journey / "runs" / "play" / "5_play.ipynb"
+    text = path.read_text()
+    assert path.stat().st_size < 2e6
+    assert "trust the notebook" in text and "Spearman" in text and "audio/flac" in text
 
 
 def test_pages_hold_figures_and_sound_and_no_bundle_in_the_notebook(journey):

@@ -109,7 +109,9 @@ def test_an_existing_run_is_kept_unless_asked(tmp_path):
     folder = tmp_path / "a"
     runs.start(folder, {"n": 1}).finish()
     (folder / "model").write_text("weights")
-    with pytest.raises(runs.RunError, match=r"holds a run already \(finished\).*replace.*where it was training, to resume"):
+    with pytest.raises(
+        runs.RunError, match=r"holds a run already \(finished\).*replace.*where it was training, to resume"
+    ):
         runs.start(folder, {"n": 2})
     with pytest.raises(runs.RunError, match="both"):
         runs.start(folder, {}, resume=True, replace=True)

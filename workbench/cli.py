@@ -204,6 +204,29 @@ def generate(
     typer.echo(f"{n} clips in {folder}")
 
 
+@app.command(name="app")
+def serve(
+    run: Annotated[
+        Path | None, typer.Argument(help="A run of 2_train, or the demo's folder; by default the newest.")
+    ] = None,
+    notebook: Annotated[str, typer.Option(help="What to show: play or map.")] = "play",
+    port: Annotated[int, typer.Option(help="By default a free one.")] = 0,
+    browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
+):
+    """Show the instrument of a run in a browser, without code, served by Voila on this machine alone."""
+    from . import notebooks
+
+    notebooks.serve(notebooks.resolve(notebook), str(runs.locate(run) if run else runs.newest()), port, browser)
+
+
+@app.command()
+def lab():
+    """Open JupyterLab at the notebooks."""
+    import subprocess
+
+    raise typer.Exit(subprocess.call([sys.executable, "-m", "jupyterlab", "--LabApp.default_url=/lab/tree/notebooks"]))
+
+
 @app.command()
 def doctor():
     """Say what is there on this machine, what is missing, what for, and what to type."""

@@ -72,7 +72,7 @@ def by_base(model: Autoencoder, z: Tensor, c: Tensor | None = None, seed: int = 
     return by_change(model, Axes([f"u{i}" for i in range(len(units))], [], units, model.prior), z, c, seed)
 
 
-def by_change(model: Autoencoder, axes: Axes, z: Tensor, c: Tensor | None, seed: int, starts: int = 4) -> Axes:
+def by_change(model: Autoencoder, axes: Axes, z: Tensor, c: Tensor | None, seed: int, starts: int = 2) -> Axes:
     """The axes ordered by the spectral distance between the sounds at -2 and at 2, mean over some starts among z."""
     rows = torch.randperm(len(z), generator=torch.Generator().manual_seed(seed))[:starts]
     k = len(axes.names)
@@ -92,7 +92,10 @@ def by_principal(z: Tensor) -> Axes:
     variance, vectors = torch.linalg.eigh(z.double().T.cov())
     variance, vectors = variance.flip(0).clamp_min(0), vectors.T.flip(0)
     share = (variance.cumsum(0) / variance.sum()).tolist()
-    effects = [f"{v / variance.sum():.1%} of the variance, {s:.0%} with those before" for v, s in zip(variance, share, strict=True)]
+    effects = [
+        f"{v / variance.sum():.1%} of the variance, {s:.0%} with those before"
+        for v, s in zip(variance, share, strict=True)
+    ]
     names = [f"direction {i + 1}" for i in range(len(share))]
     return Axes(names, effects, (vectors * variance.sqrt()[:, None]).float())
 

@@ -1,9 +1,12 @@
 """Where sounds lie: does the decoder use the latent, and along which directions do clips differ?"""
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -12,7 +15,7 @@ from workbench.data import Clips
 from workbench.errors import UsageError
 from workbench.losses import spectral_distance
 
-__all__ = ["Fidelity", "Usage", "fidelity", "fidelity_of", "usage"]
+__all__ = ["Fidelity", "Usage", "codes", "fidelity", "fidelity_of", "usage"]
 
 ACTIVE = 0.01  # variance of a dimension's posterior mean over clips (Burda et al., 2016, arXiv 1509.00519)
 FEW = 16  # clips; with fewer neither the rise nor a variance means much
@@ -92,6 +95,22 @@ def usage(model: Autoencoder, clips: Clips, n: int = 128, seed: int = 0) -> Usag
 
     variances = z.transpose(0, 1).flatten(1).var(1).numpy()
     return Usage(len(rows), distance(z), distance(z[other]), variances, kl.mean(0).numpy())
+
+
+def codes(model: Autoencoder, clips: Clips, folder: Path | None = None) -> Tensor:
+    """The posterior mean of every clip, (N, L), kept in `folder` (the run's) until the store changes."""
+    kept = None if folder is None else Path(folder) / "latents.safetensors"
+    made_of = {"data": clips.fingerprint, "clips": str(len(clips))}
+    if kept is not None and kept.is_file():
+        with safetensors.safe_open(kept, "pt") as file:
+            if file.metadata() == made_of:
+                return file.get_tensor("z")
+    z = model.latents(clips)
+    if kept is not None:
+        part = kept.with_suffix(f".{os.getpid()}.part")
+        safetensors.torch.save_file({"z": z.contiguous()}, part, made_of)
+        part.replace(kept)
+    return z
 
 
 def nats(model: Autoencoder, h: Tensor, noise: Tensor) -> Tensor:

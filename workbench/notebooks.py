@@ -321,5 +321,34 @@ def _literal(path: Path) -> str:
     return str(path).replace("{", "{{").replace("}", "}}")  # papermill formats paths as templates
 
 
+def serve(notebook: Path, run: str, port: int = 0, browser: bool = True) -> None:
+    """Serve a notebook about a run by Voila on loopback, until Ctrl-C; each visitor gets a kernel of their own."""
+    import subprocess
+    import tempfile
+
+    import nbformat
+    import papermill
+
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / notebook.name
+        nb = papermill.parameterize.parameterize_notebook(
+            papermill.iorw.load_notebook_node(str(notebook)), {"run": str(Path(run).resolve())}
+        )
+        nbformat.write(nb, copy)
+        command = [
+            sys.executable,
+            "-m",
+            "voila",
+            str(copy),
+            f"--port={port}",
+            "--Voila.ip=127.0.0.1",
+            "--Voila.port_retries=0",
+        ]
+        command += [] if browser else ["--no-browser"]
+        with contextlib.suppress(KeyboardInterrupt):
+            if code := subprocess.call(command, env={**os.environ, "WORKBENCH_HOME": str(Path.cwd())}):
+                raise runs.RunError(f"Voila ended with code {code}; what it said stands above.")
+
+
 def _listed(names) -> str:
     return ", ".join(dict.fromkeys(names))

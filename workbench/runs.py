@@ -258,7 +258,10 @@ def read(folder) -> dict:
 
 
 def go_home() -> None:
-    """Leave the folder `notebooks`, where JupyterLab starts a notebook, so that paths mean the same as in a terminal."""
+    """Leave the folder where JupyterLab or Voila start a notebook, so that paths mean the same as in a terminal."""
+    if home := os.environ.get("WORKBENCH_HOME"):  # set by `workbench app`
+        os.chdir(home)
+        return
     for folder in (Path.cwd(), *Path.cwd().parents):
         if folder.name == "notebooks" and (folder.parent / "workbench").is_dir():
             os.chdir(folder.parent)

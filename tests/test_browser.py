@@ -1,0 +1,195 @@
+"""The instrument in a real browser: Voila and JupyterLab, driven like a user drives them."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import psutil
+import pytest
+import soundfile
+
+
+@pytest.fixture(scope="module")
+def home(clips, tmp_path_factory):
+    """A folder with one finished tiny run."""
+    import torch
+
+    from workbench import models, runs, train
+
+    folder = tmp_path_factory.mktemp("home")
+    torch.manual_seed(0)
+    made = models.for_clips(clips, "wave", "tiny")
+    settings = {"store": str(clips.store.resolve()), "labels": []}
+    with runs.start(folder / "runs" / "train", settings, notebook="2_train", data=clips.fingerprint) as run:
+        train.fit(made, clips, run)
+    return folder
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def browser(chromium):
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def served(home):
+    """The address of `workbench app`."""
+    port = free_port()
+    words = ["app", "runs/train", "--no-browser", "--port", str(port)]
+    with (home / "voila.log").open("w") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "workbench.cli", *words], cwd=home, stdout=log, stderr=log, start_new_session=True
+        )
+        yield f"http://127.0.0.1:{port}/"
+        os.killpg(server.pid, signal.SIGINT)
+        server.wait(30)
+
+
+@pytest.fixture(scope="module")
+def page(served, browser, home):
+    page = browser.new_page()
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            page.goto(served, timeout=180_000)
+            break
+        except Exception:
+            assert time.monotonic() < deadline, (home / "voila.log").read_text()
+            time.sleep(0.5)
+    page.wait_for_selector(".instrument .slider", timeout=180_000)
+    page.wait_for_selector(".instrument[data-sound]", timeout=30_000)
+    return page
+
+
+HEARD = "() => document.querySelector('.instrument').heard.map((h) => ({ ...h, x: Array.from(h.x) }))"
+
+
+def until(page, more: int) -> list[dict]:
+    """What was heard, as soon as there are so many sounds."""
+    page.wait_for_function(f"document.querySelector('.instrument').heard.length >= {more}", timeout=20_000)
+    return page.evaluate(HEARD)
+
+
+def count(page) -> int:
+    return page.evaluate("document.querySelector('.instrument').heard.length")
+
+
+def said(page, wish: str) -> str:
+    page.wait_for_function(f"/{wish}/.test(document.querySelector('.instrument .say').textContent)", timeout=20_000)
+    return page.inner_text(".instrument .say")
+
+
+def slide(page, places: int, key: str = "ArrowRight") -> None:
+    page.focus(".instrument .slider input[type=range]")
+    for _ in range(places):
+        page.keyboard.press(key)
+
+
+def test_a_slider_changes_what_is_heard_and_undo_gives_it_back(page):
+    n = count(page)
+    page.click("button.draw")
+    start = until(page, n + 1)[-1]
+    slide(page, 1, "End")
+    moved = until(page, n + 2)[-1]
+    assert moved["name"] == start["name"] and len(moved["x"]) == len(start["x"])
+    assert np.abs(np.subtract(moved["x"], start["x"])).max() > 0.01
+    page.click("button.undo")
+    back = until(page, n + 3)[-1]
+    assert back["x"] == start["x"]
+    assert float(page.input_value(".instrument .slider input[type=range]")) == 0
+    page.click("button.redo")
+    assert until(page, n + 4)[-1]["x"] == moved["x"]
+
+
+def test_dragging_renders_the_newest_place_and_no_queue_of_stale_ones(page):
+    page.click("button.draw")
+    page.wait_for_timeout(500)
+    n = count(page)
+    slide(page, 60)
+    page.wait_for_timeout(1500)
+    heard = page.evaluate(HEARD)[n:]
+    amount = float(page.input_value(".instrument .slider input[type=range]"))
+    assert 1 <= len(heard) <= 60 and amount == pytest.approx(0.6)
+    page.focus(".instrument .slider input[type=range]")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_timeout(800)
+    assert page.evaluate(HEARD)[-1]["x"] == heard[-1]["x"]  # the last that was heard is where the slider stands
+
+
+def test_a_pad_plays_by_key_and_by_click(page):
+    page.click("button.draw")
+    page.wait_for_timeout(500)
+    sound = page.evaluate(HEARD)[-1]
+    page.focus(".instrument")
+    page.keyboard.press("Shift+Digit3")
+    page.wait_for_selector(".instrument .pad:nth-child(3).full")
+    n = count(page)
+    page.keyboard.press("Digit3")
+    page.keyboard.press("w")
+    page.click(".instrument .pad:nth-child(3)")
+    played = until(page, n + 3)[n:]
+    assert [p["pad"] for p in played] == [2, 2, 2] and [p["semitones"] for p in played] == [0, 1, 0]
+    assert all(p["x"] == sound["x"] for p in played)
+    page.keyboard.press("Digit5")
+    assert "Pad 5 is empty" in page.inner_text(".instrument .say")
+
+
+def test_a_saved_wav_is_what_was_heard(page, home):
+    sound = page.evaluate(HEARD)[-1]
+    page.click("button.save")
+    path = re.search(r"Saved as (\S+\.wav)", said(page, "Saved as")).group(1)
+    x, _ = soundfile.read(home / path)
+    assert np.abs(x - sound["x"]).max() < 1e-4  # 16 bits, and decoded in a batch of one size
+    page.click("button.pack")
+    folder = home / re.search(r"The pads lie in (\S+?)\.?$", said(page, "The pads lie in")).group(1)
+    assert (folder / "pads.json").is_file() and len(list(folder.glob("*.wav"))) == 1
+
+
+def test_a_file_that_is_no_sound_says_why_and_a_sound_is_played(page, tmp_path):
+    (tmp_path / "note.wav").write_text("no sound at all")
+    page.set_input_files(".instrument input.file", tmp_path / "note.wav")
+    assert "libsndfile cannot read it" in said(page, "note.wav cannot be played")
+    t = np.arange(70 * 8000) / 8000
+    soundfile.write(tmp_path / "long.wav", 0.5 * np.sin(2 * np.pi * 300 * t), 8000)  # more than a minute
+    n = count(page)
+    page.set_input_files(".instrument input.file", tmp_path / "long.wav")
+    assert until(page, n + 1)[-1]["name"] == "long.wav"
+
+
+def test_sliders_at_their_ends_give_no_blast(page):
+    n = count(page)
+    ranges = page.locator(".instrument .slider input[type=range]")
+    for i in range(min(ranges.count(), 6)):
+        ranges.nth(i).focus()
+        page.keyboard.press("End")
+    page.wait_for_timeout(800)
+    loudest = [np.abs(h["x"]).max() for h in page.evaluate(HEARD)[n:]]
+    assert loudest and all(np.isfinite(v) and v <= 1 for v in loudest)
+
+
+def test_a_kernel_that_is_gone_is_told(page, served):
+    kernels = [
+        p for p in psutil.process_iter(["cmdline"]) if any("ipykernel_launcher" in w for w in p.info["cmdline"] or ())
+    ]
+    mine = [p for p in kernels if any("workbench.cli" in w for q in p.parents() for w in q.cmdline())]
+    assert mine
+    for kernel in mine:
+        kernel.kill()
+    page.click("button.draw")
+    assert "Run the cells again" in said(page, "The kernel does not answer")

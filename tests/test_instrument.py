@@ -1,0 +1,116 @@
+"""Laws of the instrument behind its page: states, moves, pads and what is kept."""
+
+import json
+import time
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from workbench import models, runs
+from workbench.errors import UsageError
+from workbench.instrument import Instrument, render, stars
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A run folder, which keeps what was measured of the model."""
+    folder = tmp_path_factory.mktemp("source") / "run"
+    runs.start(folder, {}, notebook="2_train").finish()
+    return folder
+
+
+@pytest.fixture
+def play(model, clips, source, tmp_path):
+    return Instrument(model, clips, source, tmp_path / "out")
+
+
+@pytest.fixture
+def sent(play, monkeypatch):
+    messages = []
+    monkeypatch.setattr(play, "send", lambda content, buffers=None: messages.append((content, buffers)))
+    return messages
+
+
+def test_undo_and_redo_restore_the_latent_to_the_bit(play, sent):
+    states = [play.state, play.move(next(iter(play.axes)), [1.0] * len(next(iter(play.axes.values())).names))]
+    for name, axes in play.axes.items():
+        amounts = np.random.default_rng(0).uniform(-3, 3, len(axes.names)).tolist()
+        states.append(play.move(name, amounts))
+    for do, wanted in (("undo", states[-2::-1]), ("redo", states[1:])):
+        for state in wanted:
+            play.answer({"do": do}, [], {})
+            assert torch.equal(play.state.z, state.z) and play.state.amounts == state.amounts
+    assert len({s.z.numpy().tobytes() for s in states}) == len(states)
+
+
+def test_moves_of_one_gesture_are_one_step_back(play):
+    axes = next(iter(play.axes))
+    before, k = play.state, len(play.axes[axes].names)
+    for a in (0.1, 0.2, 0.3):
+        play.move(axes, [a] * k, gesture="drag")
+    assert len(play.history) == 2 and play.history[0] is before
+
+
+def test_of_moves_that_wait_only_the_newest_is_rendered(play, sent):
+    axes = next(iter(play.axes))
+    with play._more:  # the thread waits while twenty moves of one page and one of another come in
+        for i in range(20):
+            play.ask(
+                {"do": "move", "tab": "a", "n": i, "axes": axes, "amounts": [i / 10] * len(play.axes[axes].names)}, []
+            )
+        play.ask({"do": "move", "tab": "b", "n": 99, "axes": axes, "amounts": [0.0] * len(play.axes[axes].names)}, [])
+    deadline = time.monotonic() + 20
+    while len(sent) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.2)
+    assert [(m["tab"], m["n"]) for m, _ in sent] == [("a", 19), ("b", 99)]
+
+
+def test_what_is_kept_can_be_made_again(play, sent, source):
+    for i in range(3):
+        play.begin(play.drawn("kick" if i else None))
+        play.answer({"do": "pad", "pad": i}, [], {})
+    folder = play.pack()
+    notes = json.loads((folder / "pads.json").read_text())["pads"]
+    again = render(play.model, notes)
+    for note, x in zip(notes, again, strict=True):
+        assert np.array_equal(soundfile.read(folder / note["file"], dtype="int16")[0], np.round(x.clip(-1, 1) * 32767))
+    play.answer({"do": "star"}, [], {})
+    (star,) = stars(source)
+    np.testing.assert_array_equal(render(play.model, [star]), render(play.model, notes[-1:]))
+
+
+def test_the_corners_of_the_plane_are_the_pads(play, sent):
+    for i in range(4):
+        play.begin(play.drawn())
+        play.answer({"do": "pad", "pad": i}, [], {})
+    for corner, (x, y) in enumerate(((0, 0), (1, 0), (0, 1), (1, 1))):
+        torch.testing.assert_close(play.plane([0, 1, 2, 3], x, y).z, play.pads[corner].z)
+    with pytest.raises(UsageError, match="Pad 6 is empty"):
+        play.plane([0, 1, 5, 3], 0.5, 0.5)
+
+
+def test_all_principal_directions_keep_the_sound_and_none_gives_the_mean(play):
+    z = play.state.z
+    torch.testing.assert_close(play.keep(play.model.latent).z, z, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(play.keep(0).z, play.centre)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "reason"),
+    [("a.wav", b"", "empty"), ("a.wav", b"text", "libsndfile cannot read"), ("b", b"x", "b cannot be played")],
+)
+def test_an_upload_that_is_no_sound_says_why(play, sent, name, data, reason):
+    play.ask({"do": "upload", "name": name, "tab": "a", "n": 1}, [data])
+    deadline = time.monotonic() + 20
+    while not sent and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert sent[0][0]["what"] == "error" and reason in sent[0][0]["text"]
+
+
+def test_a_family_without_single_vectors_is_refused(clips, tmp_path):
+    frame = models.for_clips(clips, "frame", "tiny")
+    with pytest.raises(UsageError, match="no single vector"):
+        Instrument(frame, clips, tmp_path, tmp_path)

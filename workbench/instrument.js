@@ -1,0 +1,335 @@
+// The face of instrument.Instrument: asks its kernel for sounds, plays them by WebAudio, draws them.
+// One move is under way at a time; while it is, only the newest position waits.
+
+const KEYS = "awsedftgyhujk";  // a piano's octave from c to c on the middle row: the last pad, transposed
+const PATIENCE = 6000;  // ms without an answer after which the kernel counts as gone
+
+const make = (parent, tag, properties = {}, ...children) => {
+  const node = Object.assign(document.createElement(tag), properties);
+  node.append(...children);
+  parent?.append(node);
+  return node;
+};
+
+const samples = (view) => new Float32Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
+
+class Player {
+  constructor() { this.playing = null; }
+  wake() {  // browsers let sound begin after a click or a key only
+    if (!this.context) {
+      this.context = new AudioContext();
+      this.out = new DynamicsCompressorNode(this.context, { threshold: -2, knee: 0, ratio: 20, attack: 0.001, release: 0.05 });
+      this.out.connect(this.context.destination);
+    }
+    if (this.context.state !== "running") this.context.resume();
+    return this.context;
+  }
+  play(x, rate, semitones = 0, alone = true) {
+    const context = this.wake(), buffer = context.createBuffer(1, x.length, rate);
+    buffer.copyToChannel(x, 0);
+    const source = new AudioBufferSourceNode(context, { buffer, playbackRate: 2 ** (semitones / 12) });
+    const gain = new GainNode(context);
+    source.connect(gain).connect(this.out);
+    if (alone && this.playing) {
+      this.playing.gain.gain.setTargetAtTime(0, context.currentTime, 0.003);
+      this.playing.source.stop(context.currentTime + 0.03);
+    }
+    source.start();
+    if (alone) this.playing = { source, gain };
+  }
+}
+
+function waveform(canvas, x) {
+  const w = canvas.width = 1000, h = canvas.height = 70, g = canvas.getContext("2d"), step = x.length / w;
+  g.strokeStyle = "#0072B2";
+  g.beginPath();
+  for (let i = 0; i < w; i++) {
+    let low = 0, high = 0;
+    for (let j = Math.floor(i * step); j < (i + 1) * step; j++) { low = Math.min(low, x[j]); high = Math.max(high, x[j]); }
+    g.moveTo(i + 0.5, h / 2 - high * h / 2);
+    g.lineTo(i + 0.5, h / 2 - low * h / 2 + 0.5);
+  }
+  g.stroke();
+}
+
+function fft(re, im) {  // in place, radix 2
+  const n = re.length;
+  for (let i = 1, j = 0; i < n; i++) {
+    let bit = n >> 1;
+    for (; j & bit; bit >>= 1) j ^= bit;
+    j ^= bit;
+    if (i < j) { [re[i], re[j]] = [re[j], re[i]]; [im[i], im[j]] = [im[j], im[i]]; }
+  }
+  for (let size = 2; size <= n; size *= 2) {
+    for (let k = 0; k < size / 2; k++) {
+      const c = Math.cos(-2 * Math.PI * k / size), s = Math.sin(-2 * Math.PI * k / size);
+      for (let a = k; a < n; a += size) {
+        const b = a + size / 2, r = re[b] * c - im[b] * s, i = re[b] * s + im[b] * c;
+        re[b] = re[a] - r; im[b] = im[a] - i; re[a] += r; im[a] += i;
+      }
+    }
+  }
+}
+
+function spectrogram(canvas, x, rate) {  // dB over time and logarithmic frequency from 40 Hz, 80 dB deep
+  const size = 1024, frames = 160, rows = 96, low = 40;
+  canvas.width = frames; canvas.height = rows;
+  const g = canvas.getContext("2d"), image = g.createImageData(frames, rows), levels = new Float32Array(frames * rows);
+  let top = 1e-9;
+  for (let f = 0; f < frames; f++) {
+    const re = new Float32Array(size), im = new Float32Array(size), start = Math.round(f * x.length / frames - size / 2);
+    for (let i = 0; i < size; i++) re[i] = (x[start + i] || 0) * (0.5 - 0.5 * Math.cos(2 * Math.PI * i / size));
+    fft(re, im);
+    for (let r = 0; r < rows; r++) {
+      const bin = low * (rate / 2 / low) ** (r / (rows - 1)) / rate * size, k = Math.min(Math.round(bin), size / 2 - 1);
+      const power = re[k] ** 2 + im[k] ** 2;
+      levels[r * frames + f] = power;
+      top = Math.max(top, power);
+    }
+  }
+  for (let i = 0; i < levels.length; i++) {
+    const v = Math.max(0, 1 + Math.log10(Math.max(levels[i] / top, 1e-12)) / 8);
+    const at = ((rows - 1 - Math.floor(i / frames)) * frames + i % frames) * 4;
+    image.data.set([255 * Math.min(1, 1.6 * v), 255 * v * v, 255 * (v < 0.5 ? v : Math.abs(1 - 1.2 * v)), 255], at);
+  }
+  g.putImageData(image, 0, 0);
+}
+
+function render({ model, el }) {
+  const tab = Math.random().toString(36).slice(2), player = new Player();
+  const root = make(el, "div", { className: "instrument", tabIndex: 0 });
+  root.dataset.lmSuppressShortcuts = "true";  // JupyterLab would delete cells at "d d"
+  const heard = root.heard = [];  // {n, name, ms, x}: what was played, for the curious and for tests
+  let setup = null, shown = "", amounts = {}, labels = [], current = null, start = null, pads = [], last = 0;
+  let number = 0, gesture = 0, pending = null, waiting = false, watch = null;
+
+  const say = (text, wrong = false) => { status.textContent = text; status.classList.toggle("wrong", wrong); };
+  const ask = (message, buffers = []) => {
+    const n = ++number;
+    model.send({ ...message, tab, n }, undefined, buffers);
+    clearTimeout(watch);
+    watch = setTimeout(() => {
+      waiting = false;
+      say("The kernel does not answer: it has ended, was restarted or is busy. Run the cells again.", true);
+    }, PATIENCE);
+    return n;
+  };
+  const times = new Map();
+  const act = (message, buffers) => { player.wake(); times.set(ask(message, buffers), performance.now()); };
+  const move = () => {  // the newest position, as soon as the one before is heard
+    player.wake();
+    pending = { message: { do: "move", axes: shown, amounts: [...amounts[shown]], labels: [...labels], gesture: `${tab}-${gesture}` }, at: performance.now() };
+    if (!waiting) next();
+  };
+  const next = () => {
+    if (!pending) { waiting = false; return; }
+    const { message, at } = pending;
+    pending = null;
+    waiting = true;
+    times.set(ask(message), at);
+  };
+
+  // ---- starts
+  const top = make(root, "div", { className: "row" });
+  const label = make(top, "select", { title: "label of a draw or a clip" });
+  const temperature = make(top, "input", { type: "number", min: 0, max: 3, step: 0.1, value: 1, title: "temperature of a draw", style: "width:4em" });
+  make(top, "button", { className: "draw", textContent: "draw", title: "a new sound from the prior", onclick: () => act({ do: "draw", label: label.value, temperature: +temperature.value || 0 }) });
+  make(top, "button", { className: "clip", textContent: "clip", title: "a random clip of the store, as the model gives it back", onclick: () => act({ do: "clip", label: label.value }) });
+  const file = make(make(top, "label", {}, "file "), "input", { type: "file", accept: "audio/*", className: "file" });
+  file.onchange = async () => {
+    const chosen = file.files[0];
+    if (!chosen) return;
+    if (chosen.size > 50e6) return say(`${chosen.name} has ${(chosen.size / 1e6).toFixed(0)} MB, and 50 MB are taken at most; cut it first.`, true);
+    act({ do: "upload", name: chosen.name }, [await chosen.arrayBuffer()]);
+    file.value = "";
+  };
+  const name = make(top, "span", { className: "name" });
+  const wave = make(root, "canvas", { className: "wave" }), spectrum = make(root, "canvas", { className: "spectrum" });
+
+  // ---- what can be done with the current sound
+  const bar = make(root, "div", { className: "row" });
+  const button = (text, title, onclick) => make(bar, "button", { textContent: text, title, onclick, className: text.split(" ")[0].toLowerCase() });
+  button("play", "the current sound (space)", () => current && player.play(current, setup.rate));
+  button("A/B", "the start, to compare", () => start && player.play(start, setup.rate));
+  const undo = button("undo", "", () => act({ do: "undo" })), redo = button("redo", "", () => act({ do: "redo" }));
+  button("around", "random moves along all axes that are not locked", () =>
+    act({ do: "random", axes: shown, size: +size.value, free: locks().map((on, i) => (on ? -1 : i)).filter((i) => i >= 0) }));
+  const size = make(bar, "input", { type: "range", min: 0.05, max: 1.5, step: 0.05, value: 0.5, title: "how far around", style: "width:80px" });
+  button("save", "a WAV file at full quality", () => act({ do: "save" }));
+  button("star", "remember it in the run: 3_draw and 7_report show it again", () => act({ do: "star" }));
+  button("pack", "all pads as a sample pack", () => act({ do: "pack" }));
+  const status = make(root, "div", { className: "say" });
+
+  // ---- axes
+  const columns = make(root, "div", { className: "columns" });
+  const left = make(columns, "div", { style: "flex:1 1 460px" });
+  const choose = make(left, "div", { className: "row" });
+  const kind = make(choose, "select", { title: "which axes", className: "kind", onchange: () => { shown = kind.value; sliders(); } });
+  const keep = make(make(choose, "label", { title: "keep the first k principal directions of the sound, the others at the mean" }, "keep "), "input", { type: "number", min: 1, style: "width:4em" });
+  const fidelity = make(choose, "small");
+  keep.onchange = () => {
+    const k = Math.min(Math.max(Math.round(+keep.value) || 1, 1), setup.share.length);
+    fidelity.textContent = `directions: ${(100 * setup.share[k - 1]).toFixed(0)} % of the variance`;
+    act({ do: "keep", k });
+  };
+  const morph = make(left, "div", { className: "row" }), list = make(left, "div", { className: "sliders" });
+  const locks = () => [...list.querySelectorAll("input[type=checkbox]")].map((box) => box.checked);
+  const grab = () => { gesture += 1; };
+  const sliders = () => {
+    list.replaceChildren();
+    const axes = setup.axes[shown];
+    amounts[shown] ??= axes.names.map(() => 0);
+    axes.names.forEach((text, i) => {
+      const row = make(list, "div", { className: "slider" });
+      make(row, "input", { type: "checkbox", title: "lock" });
+      make(row, "span", { textContent: text, title: axes.effects[i] });
+      const slider = make(row, "input", { type: "range", min: -3, max: 3, step: 0.01, value: amounts[shown][i], onpointerdown: grab, onkeydown: grab });
+      const number = make(row, "span", { textContent: (+slider.value).toFixed(2) });
+      slider.oninput = () => { amounts[shown][i] = +slider.value; number.textContent = (+slider.value).toFixed(2); spot(); move(); };
+      slider.ondblclick = () => { slider.value = 0; slider.oninput(); };
+      make(row, "small", { textContent: axes.effects[i] });
+    });
+    for (const select of [across, up]) select.replaceChildren(...axes.names.map((text, i) => new Option(text, i)));
+    up.value = Math.min(1, axes.names.length - 1);
+    spot();
+  };
+  const stand = () => {  // sliders follow the state
+    [...list.querySelectorAll(".slider")].forEach((row, i) => {
+      row.querySelector("input[type=range]").value = amounts[shown][i];
+      row.querySelectorAll("span")[1].textContent = amounts[shown][i].toFixed(2);
+    });
+    spot();
+  };
+
+  // ---- two axes at once, and a plane between four pads
+  const right = make(columns, "div");
+  const plane = (title, drag) => {
+    const box = make(right, "div"), head = make(box, "div", { className: "row" }, title);
+    const canvas = make(box, "canvas", { width: 180, height: 180, style: "touch-action:none;cursor:crosshair", className: title });
+    const at = (event) => {
+      const r = canvas.getBoundingClientRect();
+      return [(event.clientX - r.left) / r.width, (event.clientY - r.top) / r.height].map((v) => Math.min(Math.max(v, 0), 1));
+    };
+    canvas.onpointerdown = (event) => { grab(); canvas.setPointerCapture(event.pointerId); drag(...at(event)); };
+    canvas.onpointermove = (event) => { if (event.buttons) drag(...at(event)); };
+    const dot = (x, y) => {
+      const g = canvas.getContext("2d");
+      g.clearRect(0, 0, 180, 180);
+      g.strokeStyle = "#e3e3e3";
+      g.strokeRect(90, 0, 0, 180);
+      g.strokeRect(0, 90, 180, 0);
+      g.fillStyle = "#D55E00";
+      g.beginPath();
+      g.arc(x * 180, y * 180, 6, 0, 7);
+      g.fill();
+    };
+    return { head, dot };
+  };
+  const xy = plane("XY", (x, y) => {
+    amounts[shown][+across.value] = 6 * x - 3;
+    amounts[shown][+up.value] = 3 - 6 * y;
+    stand();
+    move();
+  });
+  const across = make(xy.head, "select", { onchange: () => spot() }), up = make(xy.head, "select", { onchange: () => spot() });
+  const spot = () => xy.dot((amounts[shown][+across.value] + 3) / 6, (3 - amounts[shown][+up.value]) / 6);
+  const between = plane("plane", (x, y) => {
+    player.wake();
+    between.dot(x, y);
+    pending = { message: { do: "plane", corners: corners.map((c) => +c.value), at: [x, y], gesture: `${tab}-${gesture}` }, at: performance.now() };
+    if (!waiting) next();
+  });
+  const corners = ["upper left", "upper right", "lower left", "lower right"].map((title) => make(between.head, "select", { title }));
+
+  // ---- pads
+  make(root, "div", { className: "row" }, make(null, "small", { textContent:
+    "Pads: click or press 1 to 8 to play; right click or shift and the digit puts the current sound there; the keys a w s e d f t g y h u j k play the last pad as an octave." }));
+  const rack = make(root, "div", { className: "pads" });
+  const hit = (i, semitones = 0) => {
+    if (!pads[i]) return say(`Pad ${i + 1} is empty: right click, or shift and ${i + 1}, puts the current sound there.`);
+    last = i;
+    rack.querySelectorAll(".pad").forEach((p, j) => p.classList.toggle("last", j === i));
+    player.play(pads[i].x, setup.rate, semitones, false);
+    heard.push({ pad: i, semitones, name: pads[i].name, x: pads[i].x });
+  };
+  const put = (i) => act({ do: "pad", pad: i });
+  root.onkeydown = (event) => {
+    if (!setup || event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input[type=number], select")) return;
+    const digit = /^Digit([1-8])$/.exec(event.code), key = KEYS.indexOf(event.key);
+    if (digit) event.shiftKey ? put(digit[1] - 1) : hit(digit[1] - 1);
+    else if (key >= 0) event.repeat || hit(last, key);
+    else if (event.key === " " && !event.target.matches("button, input")) current && player.play(current, setup.rate);
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  };
+
+  // ---- answers
+  const answers = {
+    setup(m) {
+      setup = m;
+      label.replaceChildren(new Option("any label", ""), ...m.labels.map((l) => new Option(l, l)));
+      kind.replaceChildren(...Object.keys(m.axes).map((a) => new Option(a, a)));
+      keep.max = keep.value = m.share.length;
+      shown = kind.value;
+      for (let i = 0; i < m.pads; i++)
+        make(rack, "button", { className: "pad", textContent: i + 1, onclick: () => { player.wake(); hit(i); }, oncontextmenu: (e) => { e.preventDefault(); put(i); } });
+      corners.forEach((select, i) => { select.replaceChildren(...[...Array(m.pads).keys()].map((p) => new Option(p + 1, p))); select.value = i; });
+      if (m.morph) m.labels.forEach((l, i) => {
+        const slider = make(make(morph, "label", {}, l), "input", { type: "range", min: 0, max: 1, step: 0.01, value: 0, style: "width:80px", onpointerdown: grab });
+        slider.oninput = () => { labels[i] = +slider.value; move(); };
+      });
+      sliders();
+      between.dot(0.5, 0.5);
+      say("");
+    },
+    sound(m, x) {
+      current = x;
+      if (m.start) start = x;
+      const mine = m.tab === tab;
+      if (mine && !m.quiet) {
+        player.play(x, setup.rate);
+        heard.push({ n: m.n, name: m.name, ms: performance.now() - times.get(m.n), x, z: m.z });
+      }
+      if (!(mine && pending)) {  // else the hand is further on
+        for (const a in amounts) amounts[a] = amounts[a].map(() => 0);
+        if (m.axes && m.axes !== shown && setup.axes[m.axes]) { shown = kind.value = m.axes; amounts[shown] = [...m.amounts]; sliders(); }
+        else if (m.axes) amounts[shown] = [...m.amounts];
+        stand();
+      }
+      if (m.labels.length) { labels = [...m.labels]; morph.querySelectorAll("input").forEach((s, i) => { s.value = labels[i]; }); }
+      name.textContent = m.name;
+      undo.disabled = !m.undo;
+      redo.disabled = !m.redo;
+      root.dataset.sound = m.name;
+      requestAnimationFrame(() => { if (current === x) { waveform(wave, x); spectrogram(spectrum, x, setup.rate); } });
+      if (mine) say("");
+    },
+    pad(m, x) {
+      pads[m.pad] = { x, name: m.name };
+      const pad = rack.children[m.pad];
+      pad.classList.add("full");
+      pad.textContent = `${m.pad + 1} ${m.name}`;
+    },
+    saved(m, x, bytes) {
+      if (m.tab !== tab) return;
+      say(m.text + " ");
+      make(status, "a", { textContent: "download", download: m.file, href: URL.createObjectURL(new Blob([bytes], { type: "audio/wav" })) });
+    },
+    said(m) { if (m.tab === tab) say(m.text); },
+    error(m) { if (m.tab === tab) say(m.text, true); },
+  };
+  const hear = (m, buffers) => {
+    if (m.what === "setup" && (setup || m.tab !== tab)) return;
+    if (!setup && m.what !== "setup") return;
+    if (m.tab === tab) clearTimeout(watch);
+    answers[m.what]?.(m, buffers.length && m.what !== "saved" ? samples(buffers[0]) : null, buffers[0]);
+    if (m.tab === tab && waiting) next();
+  };
+  model.on("msg:custom", hear);
+  say("Waiting for the kernel ...");
+  ask({ do: "hello" });
+  return () => { model.off("msg:custom", hear); clearTimeout(watch); player.context?.close(); };
+}
+
+export default { render };

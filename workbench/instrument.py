@@ -1,0 +1,374 @@
+"""The latent instrument: one sound at a time, moved by sliders and heard at once; `instrument.js` is its face."""
+
+import itertools
+import json
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import anywidget
+import numpy as np
+import torch
+from torch import Tensor
+
+from workbench import audio, directions, latents, runs
+from workbench.autoencoder import Autoencoder, limited
+from workbench.data import Clips
+from workbench.directions import Axes
+from workbench.errors import UsageError
+
+__all__ = ["STARS", "Instrument", "State", "render", "stars"]
+
+PADS, HISTORY = 8, 500
+UPLOAD = 30.0  # s; of a longer file the beginning is taken, and that is said
+STARS = "stars.json"
+
+
+@dataclass(frozen=True)
+class State:
+    """What is heard, and where the sliders stand.
+
+    z: (1, L) · c: (1, C) label weights, or None where there are no labels · anchor: (1, L), where all sliders of `axes`
+    are at zero · amounts: of each slider
+    """
+
+    z: Tensor
+    c: Tensor | None
+    name: str
+    anchor: Tensor
+    axes: str = ""
+    amounts: tuple[float, ...] = ()
+
+
+class Instrument(anywidget.AnyWidget):
+    """Play a trained model: sliders over a choice of axes, undo, a plane between sounds, eight pads.
+
+    Sounds are decoded in a thread of their own, so that the kernel stays free; of moves that come while one is being
+    decoded only the newest is rendered. A sound is sent as raw samples and played by WebAudio. Nothing is kept in the
+    notebook's widget state.
+
+    Arguments:
+        model, clips: a single-vector model and the store that it was trained on. source: its run folder, which keeps
+            what was measured and what got a star. out: the folder of WAV files and packs. fidelity: share of the
+            variance that the principal directions on offer hold together.
+    """
+
+    _esm = Path(__file__).with_name("instrument.js")
+    _css = Path(__file__).with_name("instrument.css")
+
+    def __init__(
+        self, model: Autoencoder, clips: Clips, source: Path, out: Path, fidelity: float = 0.95, seed: int = 0
+    ):
+        if model.prior is None:
+            raise UsageError(
+                f"A '{model.family}' model has no single vector for a clip; play a family that has one, as 'wave'."
+            )
+        if not 0 < fidelity <= 1:
+            raise UsageError(
+                f"A fidelity of {fidelity} was asked; it is a share of the variance between 0 and 1, as 0.95."
+            )
+        self.model, self.clips, self.source, self.out = model.eval(), clips, Path(source), Path(out)
+        self.z = latents.codes(model, clips, self.source)
+        fit = np.flatnonzero(clips.index.split == "train")
+        z, c = self.z[fit], torch.from_numpy(clips.context(fit)) if model.labels else None
+        principal = directions.by_principal(z)
+        self.centre, self.share = z.mean(0, keepdim=True), principal.vectors.square().sum(1).cumsum(0)
+        self.share = self.share / self.share[-1]
+        k = int((self.share < fidelity - 1e-6).sum()) + 1
+        self.principal = principal
+        offered = {
+            "what the ear measures": directions.by_ear(model, clips, self.source, seed),
+            "latents": directions.by_latent(model, z, c, seed),
+            "principal directions": Axes(principal.names[:k], principal.effects[:k], principal.vectors[:k]),
+            "base space of the flow": directions.by_base(model, z, c, seed),
+        }
+        self.axes: Mapping[str, Axes] = {
+            name: axes for name, axes in offered.items() if axes is not None and axes.names
+        }
+        self.pads: list[State | None] = [None] * PADS
+        self.history, self.place, self.gesture = [], -1, None
+        self.random = np.random.default_rng(seed)
+        self.seeds = itertools.count(seed)
+        self._jobs, self._moves, self._more = deque(), {}, threading.Condition()
+        super().__init__()
+        self.on_msg(lambda _, message, buffers: self.ask(message, buffers))
+        self.begin(self.drawn())
+        threading.Thread(target=self._work, daemon=True).start()
+
+    def _repr_mimebundle_(self, **kwargs):
+        bundle = super()._repr_mimebundle_(**kwargs)
+        data = bundle[0] if isinstance(bundle, tuple) else bundle
+        data["text/plain"] = (
+            "The instrument plays while its kernel runs. If you see this text, trust the notebook (in JupyterLab: View, "
+            "Activate Command Palette, Trust Notebook; or `jupyter trust FILE`) and run its cells."
+        )
+        return bundle
+
+    # ------------------------------------------------------------------------------------------------- the work
+
+    @property
+    def state(self) -> State:
+        return self.history[self.place]
+
+    def sound(self, state: State) -> Tensor:
+        """The state decoded singly and at once, (T,); `render` is what is kept."""
+        with torch.inference_mode():
+            return limited(self.model.decode(state.z, state.c))[0, 0]
+
+    def render(self, states: list[State]) -> np.ndarray:
+        """The states at full quality, (n, T): the same to the bit in any company."""
+        c = None if states[0].c is None else torch.cat([s.c for s in states])
+        return self.model.render(torch.cat([s.z for s in states]), c)[:, 0].numpy()
+
+    def begin(self, state: State, gesture: object = None) -> State:
+        """Make a state the current one; states of one gesture take each other's place in the history."""
+        del self.history[self.place + 1 :]
+        if gesture is not None and gesture == self.gesture:
+            self.history[-1] = state
+        else:
+            self.history.append(state)
+            del self.history[:-HISTORY]
+        self.place, self.gesture = len(self.history) - 1, gesture
+        return state
+
+    def ask(self, message: dict, buffers: list) -> None:
+        """Take a wish from a page; it is answered from the thread."""
+        with self._more:
+            if message.get("do") == "move":
+                self._moves[message.get("tab")] = message
+                self._jobs.append(("newest", message.get("tab")))
+            else:
+                self._jobs.append((message, [bytes(b) for b in buffers]))
+            self._more.notify()
+
+    def _work(self) -> None:
+        while True:
+            with self._more:
+                while not self._jobs:
+                    self._more.wait()
+                job, with_it = self._jobs.popleft()
+                if job == "newest":
+                    job, with_it = self._moves.pop(with_it, None), []
+            if job is None:  # a newer move of the same page was rendered already
+                continue
+            to = {"tab": job.get("tab"), "n": job.get("n")}
+            try:
+                self.answer(job, with_it, to)
+            except UsageError as error:
+                self.send({"what": "error", "text": str(error), **to})
+            except Exception as error:  # a thread that dies in silence leaves a page that does nothing
+                self.send({"what": "error", "text": f"{type(error).__name__}: {error}", **to})
+
+    def answer(self, m: dict, buffers: list[bytes], to: dict) -> None:
+        match m["do"]:
+            case "hello":
+                self.send({"what": "setup", **self.setup(), **to})
+                for i, pad in enumerate(self.pads):
+                    if pad is not None:
+                        self.tell(pad, to, what="pad", pad=i)
+                self.tell(self.state, to, quiet=True, start=True)
+            case "move":
+                self.tell(self.move(m["axes"], m["amounts"], m.get("labels"), m.get("gesture")), to)
+            case "draw":
+                self.tell(self.begin(self.drawn(m.get("label") or None, float(m["temperature"]))), to, start=True)
+            case "clip":
+                self.tell(self.begin(self.clip(m.get("row"), m.get("label") or None)), to, start=True)
+            case "upload":
+                self.tell(self.begin(self.upload(m["name"], buffers[0])), to, start=True)
+            case "undo" | "redo":
+                self.place = min(max(self.place + (-1 if m["do"] == "undo" else 1), 0), len(self.history) - 1)
+                self.gesture = None
+                self.tell(self.state, to)
+            case "random":
+                amounts = np.array(self.amounts(m["axes"]))
+                free = np.array(m["free"], int)
+                amounts[free] += float(m["size"]) * self.random.standard_normal(len(free))
+                self.tell(self.move(m["axes"], amounts.clip(-3, 3).tolist()), to)
+            case "keep":
+                self.tell(self.begin(self.keep(int(m["k"])), m.get("gesture")), to)
+            case "plane":
+                self.tell(self.begin(self.plane(m["corners"], *m["at"]), m.get("gesture")), to)
+            case "pad":
+                self.pads[m["pad"]] = self.state
+                self.tell(self.state, to, what="pad", pad=m["pad"])
+            case "save":
+                (x,) = self.render([self.state])
+                path = audio.write(self.fresh(f"{slug(self.state.name)}.wav"), x, self.model.rate)
+                self.send({"what": "saved", "text": f"Saved as {path}.", "file": path.name, **to}, [path.read_bytes()])
+            case "pack":
+                self.send({"what": "said", "text": f"The pads lie in {self.pack()}.", **to})
+            case "star":
+                count = self.star(self.state)
+                self.send(
+                    {"what": "said", "text": f"{self.state.name} has a star; {count} in {self.source / STARS}.", **to}
+                )
+            case other:
+                raise UsageError(f"The page asked for '{other}', which this instrument does not know; reload the page.")
+
+    def tell(self, state: State, to: dict, what: str = "sound", **more) -> None:
+        x = self.sound(state).numpy().astype("<f4")
+        labels = state.c[0].tolist() if state.c is not None and self.model.context_spec else []
+        self.send(
+            {
+                "what": what,
+                "name": state.name,
+                "axes": state.axes,
+                "amounts": list(state.amounts),
+                "labels": labels,
+                "undo": self.place,
+                "redo": len(self.history) - 1 - self.place,
+                **more,
+                **to,
+            },
+            [x.tobytes()],
+        )
+
+    def setup(self) -> dict:
+        return {
+            "rate": self.model.rate,
+            "labels": list(self.model.labels),
+            "morph": bool(self.model.context_spec),
+            "clips": len(self.clips),
+            "pads": PADS,
+            "axes": {name: {"names": a.names, "effects": a.effects} for name, a in self.axes.items()},
+            "share": [round(s, 4) for s in self.share.tolist()],
+            "run": str(self.source),
+        }
+
+    # ------------------------------------------------------------------------------------------------- starts
+
+    def drawn(self, label: str | None = None, temperature: float = 1.0) -> State:
+        seed = next(self.seeds)
+        c = self.model.context(label, 1) if label else None
+        z, c = self.model.draw(1, c, seed, temperature)
+        word = label or (self.model.labels[int(c.argmax())] if c is not None else "draw")
+        return State(z, c, f"{word} {seed}" + (f" at {temperature:g}" if temperature != 1 else ""), z)
+
+    def clip(self, row: int | None = None, label: str | None = None) -> State:
+        """A clip of the store by its row, or a random one (of a label)."""
+        if row is None:
+            rows = np.flatnonzero(self.clips.index.label == label) if label else np.arange(len(self.clips))
+            if not len(rows):
+                raise UsageError(f"The store has no clip labelled '{label}'.")
+            row = int(self.random.choice(rows))
+        z, named = self.z[row : row + 1], self.clips.index.iloc[row]
+        c = torch.from_numpy(self.clips.context([row])) if self.model.labels else None
+        return State(z, self.known(z, c), f"{named.label} {named['name']}", z)
+
+    def upload(self, name: str, data: bytes) -> State:
+        """A sound file: its first clip, as the store would take it in."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"upload{Path(name).suffix[:8]}"
+            path.write_bytes(data)
+            try:
+                x, rate = audio.read(path, 0, UPLOAD)
+                x = audio.shot(x, rate, self.model.length, self.model.rate).x
+            except audio.AudioError as error:
+                raise UsageError(f"{name} cannot be played: {error}.") from None
+        z = self.model.batched(self.model.encode, torch.from_numpy(x)[None, None])
+        return State(z, self.known(z, None), name, z)
+
+    def known(self, z: Tensor, c: Tensor | None) -> Tensor | None:
+        """The label weights c, or where they are unknown the label that the prior finds most likely."""
+        if not self.model.labels or (c is not None and c.any()):
+            return c
+        rows = torch.eye(len(self.model.labels))
+        with torch.inference_mode():
+            nats = [float(self.model.prior.log_prob(z, r[None])) for r in rows]
+        best = int(np.argmax(np.array(nats) + self.model.prior.frequency.clamp_min(1e-12).log().numpy()))
+        return rows[best : best + 1]
+
+    # ------------------------------------------------------------------------------------------------- moves
+
+    def amounts(self, axes: str) -> tuple[float, ...]:
+        """Where the sliders of these axes stand now: at zero, unless the last move was along them."""
+        return self.state.amounts if self.state.axes == axes else (0.0,) * len(self.axes[axes].names)
+
+    def move(self, axes: str, amounts: list[float], labels: list[float] | None = None, gesture: object = None) -> State:
+        now, along = self.state, self.axes[axes]
+        amounts = tuple(min(max(float(a), -3.0), 3.0) if np.isfinite(a) else 0.0 for a in amounts)
+        c = now.c
+        if labels and self.model.context_spec:
+            weights = torch.tensor([labels]).clamp_min(0)
+            c = weights / weights.sum() if weights.sum() > 0 else c
+        anchor = now.anchor if now.axes == axes or not now.axes else now.z
+        return self.begin(
+            replace(now, z=along.move(anchor, amounts, c), c=c, anchor=anchor, axes=axes, amounts=amounts), gesture
+        )
+
+    def keep(self, k: int) -> State:
+        """The current sound with its first k principal directions alone, the others at the store's mean."""
+        vectors = torch.nn.functional.normalize(self.principal.vectors[: max(k, 0)], dim=1)
+        z = self.centre + (self.state.z - self.centre) @ vectors.T @ vectors
+        return replace(self.state, z=z, anchor=z, axes="", amounts=())
+
+    def plane(self, corners: list[int], x: float, y: float) -> State:
+        """Between the sounds of four pads: upper left, upper right, lower left, lower right, x and y from 0 to 1."""
+        chosen = [self.pads[i] for i in corners]
+        if missing := [i + 1 for i, pad in zip(corners, chosen, strict=True) if pad is None]:
+            raise UsageError(f"Pad {missing[0]} is empty: put a sound on it first, or choose another corner.")
+        x, y = min(max(x, 0.0), 1.0), min(max(y, 0.0), 1.0)
+        weights = torch.tensor([(1 - x) * (1 - y), x * (1 - y), (1 - x) * y, x * y])
+        z = (weights[:, None] * torch.cat([p.z for p in chosen])).sum(0, keepdim=True)
+        c = None if chosen[0].c is None else (weights[:, None] * torch.cat([p.c for p in chosen])).sum(0, keepdim=True)
+        return State(z, c, "between pads " + ", ".join(str(i + 1) for i in corners), z)
+
+    # ------------------------------------------------------------------------------------------------- keeping
+
+    def fresh(self, name: str) -> Path:
+        path = self.out / name
+        for i in itertools.count(2):
+            if not path.exists():
+                return path
+            path = self.out / f"{Path(name).stem}-{i}{Path(name).suffix}"
+
+    def note(self, state: State) -> dict:
+        """What makes a sound again: `model.render` of its z and c."""
+        c = None if state.c is None else state.c[0].tolist()
+        return {"name": state.name, "z": state.z[0].tolist(), "c": c, "labels": list(self.model.labels)}
+
+    def pack(self) -> Path:
+        """Write the pads as a sample pack: WAV files, and a JSON from which each sound can be made again."""
+        filled = [(i + 1, pad) for i, pad in enumerate(self.pads) if pad is not None]
+        if not filled:
+            raise UsageError("All pads are empty: put a sound on one first.")
+        folder = self.fresh("pads-" + time.strftime("%Y%m%d-%H%M%S", time.gmtime()))
+        notes = []
+        for (i, pad), x in zip(filled, self.render([pad for _, pad in filled]), strict=True):
+            path = audio.write(folder / f"{i}-{slug(pad.name)}.wav", x, self.model.rate)
+            notes.append({"pad": i, "file": path.name, **self.note(pad)})
+        record = {
+            "run": str(self.source),
+            "seed": runs.read(self.source).get("seed"),
+            "made": runs.now(),
+            **runs.provenance(),
+        }
+        runs.write_json(folder / "pads.json", {**record, "rate": self.model.rate, "pads": notes})
+        return folder
+
+    def star(self, state: State) -> int:
+        """Remember a sound in the run's stars; returns how many there are."""
+        kept = [*stars(self.source), {**self.note(state), "made": runs.now()}]
+        runs.write_json(self.source / STARS, kept)
+        return len(kept)
+
+
+def stars(source: Path) -> list[dict]:
+    """The sounds of a run that got a star: name, z, c, labels, made."""
+    path = Path(source) / STARS
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+
+
+def render(model: Autoencoder, notes: list[dict]) -> np.ndarray:
+    """Sounds of `stars` or of a pack's `pads.json`, made again by their model: (n, T)."""
+    c = None if notes[0]["c"] is None else torch.tensor([n["c"] for n in notes])
+    return model.render(torch.tensor([n["z"] for n in notes]), c)[:, 0].numpy()
+
+
+def slug(name: str) -> str:
+    """A name that every file system takes."""
+    return "".join(ch if ch.isalnum() or ch in "-_" else "-" for ch in name if ch.isascii()).strip("-")[:60] or "sound"
