@@ -7,11 +7,14 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 import soundfile
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -60,17 +63,51 @@ def served(home):
         server.wait(30)
 
 
-@pytest.fixture(scope="module")
-def page(served, browser, home):
-    page = browser.new_page()
+@pytest.fixture
+def lab(home, chromium, browser, tmp_path):
+    """JupyterLab on loopback with settings of its own, at the notebook 5_play about the tiny run."""
+    import papermill
+
+    port, token = free_port(), "a" * 32
+    notebook = papermill.iorw.load_notebook_node(str(ROOT / "notebooks" / "5_play.ipynb"))
+    notebook = papermill.parameterize.parameterize_notebook(notebook, {"run": "runs/train"})
+    papermill.iorw.write_ipynb(notebook, str(home / "play.ipynb"))
+    places = ("CONFIG", "DATA", "RUNTIME")
+    private = {f"JUPYTER_{p}_DIR": str(tmp_path / p) for p in places} | {
+        "JUPYTERLAB_SETTINGS_DIR": str(tmp_path / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(tmp_path / "workspaces"),
+        "IPYTHONDIR": str(tmp_path / "ipython"),
+        "JUPYTER_TOKEN": token,
+    }
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}", "--allow-root"]
+    command += ["--ServerApp.port_retries=0", f"--ServerApp.root_dir={home}", "--expose-app-in-browser"]
+    with (home / "lab.log").open("w") as log:
+        server = subprocess.Popen(
+            command, cwd=home, env=os.environ | private, stdout=log, stderr=log, start_new_session=True
+        )
+        page = browser.new_page()
+        reach(page, f"http://127.0.0.1:{port}/doc/tree/play.ipynb?token={token}&reset", home / "lab.log")
+        yield page
+        page.close()
+        os.killpg(server.pid, signal.SIGTERM)  # shuts the kernels as well
+        server.wait(30)
+
+
+def reach(page, address: str, log: Path) -> None:
     deadline = time.monotonic() + 60
     while True:
         try:
-            page.goto(served, timeout=180_000)
-            break
+            page.goto(address, timeout=180_000)
+            return
         except Exception:
-            assert time.monotonic() < deadline, (home / "voila.log").read_text()
+            assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.5)
+
+
+@pytest.fixture(scope="module")
+def page(served, browser, home):
+    page = browser.new_page()
+    reach(page, served, home / "voila.log")
     page.wait_for_selector(".instrument .slider", timeout=180_000)
     page.wait_for_selector(".instrument[data-sound]", timeout=30_000)
     return page
@@ -193,3 +230,32 @@ def test_a_kernel_that_is_gone_is_told(page, served):
         kernel.kill()
     page.click("button.draw")
     assert "Run the cells again" in said(page, "The kernel does not answer")
+
+
+IDLE = """async () => {
+    const panel = window.jupyterapp?.shell?.currentWidget, session = panel?.sessionContext;
+    if (!session?.isReady || !session.session?.kernel) return false;
+    await session.session.kernel.info;
+    return session.session.kernel.connectionStatus === 'connected' && session.session.kernel.status === 'idle';
+}"""
+
+
+def test_the_instrument_plays_in_jupyterlab_and_its_keys_leave_the_cells_alone(lab):
+    deadline = time.monotonic() + 120
+    while not lab.evaluate(IDLE):  # an asynchronous wish, which wait_for_function would not wait for
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    lab.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    lab.wait_for_selector(".instrument[data-sound]", timeout=120_000)
+    n, cells = count(lab), lab.locator(".jp-Cell").count()
+    slide(lab, 1, "End")
+    moved = until(lab, n + 1)[-1]
+    lab.click("button.undo")
+    assert np.abs(np.subtract(until(lab, n + 2)[-1]["x"], moved["x"])).max() > 0.01
+    lab.focus(".instrument")
+    lab.keyboard.press("Shift+Digit1")
+    lab.wait_for_selector(".instrument .pad.full")
+    for key in ("d", "d", "a", "b"):  # d d deletes a cell, a and b add one, where Lab hears them
+        lab.keyboard.press(key)
+    assert [h.get("semitones") for h in until(lab, n + 5)[n + 2 :]] == [4, 4, 0]
+    assert lab.locator(".jp-Cell").count() == cells
