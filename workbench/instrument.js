@@ -329,7 +329,8 @@ function render({ model, el }) {
   model.on("msg:custom", hear);
   say("Waiting for the kernel ...");
   ask({ do: "hello" });
-  return () => { model.off("msg:custom", hear); clearTimeout(watch); player.context?.close(); };
+  const greet = setInterval(() => (setup ? clearInterval(greet) : model.send({ do: "hello", tab })), 1000);  // a page may be there before its channel
+  return () => { model.off("msg:custom", hear); clearInterval(greet); clearTimeout(watch); player.context?.close(); };
 }
 
 export default { render };
