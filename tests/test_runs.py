@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from workbench import locks, runs
+from workbench import files, locks, runs
 
 HOLD = """
 import sys, time
@@ -75,7 +75,7 @@ def test_a_folder_in_use_is_refused_by_name_and_free_after_a_kill(tmp_path, hold
         lambda: runs.start(folder, {}, resume=True),
         lambda: runs.start(folder, {}, replace=True),
         lambda: runs.admit(folder, replace=True),
-        lambda: (runs.write_json(tmp_path / "run.json", {"notebook": "demo"}), runs.admit(tmp_path, replace=True)),
+        lambda: (files.write_json(tmp_path / "run.json", {"notebook": "demo"}), runs.admit(tmp_path, replace=True)),
     ):
         with pytest.raises(runs.RunError, match=f"in use by process {holder.pid} on .+ since 20"):
             attempt()
@@ -88,7 +88,9 @@ def test_a_folder_in_use_is_refused_by_name_and_free_after_a_kill(tmp_path, hold
     assert [past["settings"] for past in runs.read(folder)["history"]] == [{"steps": 3}]
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.skipif(
+    not hasattr(os, "fork"), reason="without fork (Windows) no child can inherit the descriptor of a lock"
+)
 def test_a_forked_worker_does_not_keep_the_folder_locked(tmp_path):
     lock = locks.take(tmp_path)
     if (child := os.fork()) == 0:
@@ -181,14 +183,14 @@ def test_newest_and_locate(tmp_path):
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
-    runs.write_json(tmp_path / "a.json", {"n": 1})
+    files.write_json(tmp_path / "a.json", {"n": 1})
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError, match="No space left"):
-        runs.write_json(tmp_path / "a.json", {"n": 2})
+        files.write_json(tmp_path / "a.json", {"n": 2})
     assert json.loads((tmp_path / "a.json").read_text()) == {"n": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
@@ -202,7 +204,7 @@ def test_json_takes_what_settings_hold(tmp_path):
         "none": None,
         3: True,
     }
-    runs.write_json(tmp_path / "a.json", settings)
+    files.write_json(tmp_path / "a.json", settings)
     expected = {"path": "x", "array": [0, 1], "set": ["a", "b"], "inf": [None], "none": None, "3": True}
     assert json.loads((tmp_path / "a.json").read_text()) == expected
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from workbench import autoencoder, data, models, runs, train
+from workbench.errors import UsageError
 from workbench.latents import fidelity, usage
 
 
@@ -91,7 +92,7 @@ def test_resuming_after_ctrl_c_gives_the_same_weights_to_the_bit(clips, trained,
 def test_a_full_disk_is_a_sentence_and_the_training_goes_on_when_there_is_room(clips, tmp_path, trained):
     resource = pytest.importorskip("resource")  # a limit on the size of files stands for a disk without room
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    with pytest.raises(runs.RunError, match="make room on the disk and resume"), runs.start(tmp_path, {}) as run:
+    with pytest.raises(UsageError, match="make room on the disk and resume"), runs.start(tmp_path, {}) as run:
         resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
         try:
             train.fit(tiny(clips, steps=STEPS), clips, run)

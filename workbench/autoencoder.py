@@ -18,7 +18,7 @@ from workbench.critics import Critic
 from workbench.data import Clips
 from workbench.distributions import Posterior, Prior, keyed_noise
 from workbench.errors import UsageError
-from workbench.runs import write_json
+from workbench.files import write_json
 
 __all__ = ["VERSION", "Autoencoder", "Batch", "Schedule", "Stage", "complete", "limited", "load", "ramp"]
 

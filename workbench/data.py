@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import math
@@ -18,6 +17,7 @@ import numpy as np
 
 from . import audio, packs, splits, stores, synthesis
 from .clips import Clips, listed
+from .files import full
 from .intake import SECTION, Task, parallel
 from .stores import DataError
 
@@ -88,7 +88,7 @@ def build(
                 _run(tasks, journal, state, rate, length, workers, progress)
             return _finish(store, asked, settings, card, state, journal, progress)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space left" in str(error):
+        if full(error):
             raise DataError(
                 f"the disk of {store.absolute()} is full; clips that were there before are untouched. "
                 "Make room and build again: it goes on where it stopped"

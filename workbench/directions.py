@@ -15,8 +15,8 @@ from workbench.autoencoder import Autoencoder
 from workbench.data import Clips
 from workbench.distributions import FlowPrior
 from workbench.errors import UsageError
+from workbench.files import write_json
 from workbench.losses import spectral_distance
-from workbench.runs import write_json
 
 __all__ = ["WORDS", "Axes", "by_base", "by_ear", "by_latent", "by_principal", "measured"]
 

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from . import audio, autoencoder, figures, runs
+from . import audio, autoencoder, figures, files, runs
 
 NOTE, SHEET = "draws.json", 64  # a contact sheet of more clips than this cannot be read
 
@@ -37,34 +37,26 @@ def write(
     clips = model.sample(n, seed=seed, temperature=temperature, label=label).squeeze(1).numpy()
     if out.exists():
         shutil.rmtree(out)
-    with runs.room(out):
-        _write(out, clips, name, run, model, dict(n=n, seed=seed, label=label, temperature=temperature), say)
-    return out
-
-
-def _write(out: Path, clips, name: str, run: Path, model, asked: dict, say: Callable[[str], None]) -> None:
-    n, seed = asked["n"], asked["seed"]
-    out.mkdir(parents=True)
+    names = [f"{name}-{seed}-{i:0{len(str(n - 1))}d}" for i in range(n)]
     note = {
         "run": str(run),
         "started": runs.read(run).get("started"),
-        **asked,
-        "rate": model.rate,
-        "length": model.length,
+        **dict(n=n, seed=seed, label=label, temperature=temperature, rate=model.rate, length=model.length),
         "made": runs.now(),
         **runs.provenance(),
     }
-    runs.write_json(out / NOTE, note)  # first: what is left of a full disk can be told for draws, and replaced
-    names = [f"{name}-{seed}-{i:0{len(str(n - 1))}d}" for i in range(n)]
-    for clip, stem in zip(clips, names, strict=True):
-        audio.write(out / f"{stem}.wav", clip, model.rate)
-    audio.write(out / f"all-{name}-{seed}.wav", clips.reshape(-1), model.rate)
-
-    sheet = figures.spectrogram(clips[:SHEET], model.rate, names[:SHEET], columns=8)
-    try:
-        figures.save(sheet, out / "sheet.png", width_cm=24)
-    except figures.NoChrome as missing:
-        sheet.write_html(out / "sheet.html", config=figures.CONFIG)
-        say(f"The contact sheet is sheet.html, no PNG. {missing}")
+    with files.room(out):
+        out.mkdir(parents=True)
+        files.write_json(out / NOTE, note)  # first: what is left of a full disk can be told for draws, and replaced
+        for clip, stem in zip(clips, names, strict=True):
+            audio.write(out / f"{stem}.wav", clip, model.rate)
+        audio.write(out / f"all-{name}-{seed}.wav", clips.reshape(-1), model.rate)
+        sheet = figures.spectrogram(clips[:SHEET], model.rate, names[:SHEET], columns=8)
+        try:
+            figures.save(sheet, out / "sheet.png", width_cm=24)
+        except figures.NoChrome as missing:
+            sheet.write_html(out / "sheet.html", config=figures.CONFIG)
+            say(f"The contact sheet is sheet.html, no PNG. {missing}")
     if n > SHEET:
         say(f"The contact sheet shows the first {SHEET} of {n} clips.")
+    return out

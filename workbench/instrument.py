@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workbench import audio, directions, latents, runs
+from workbench import audio, directions, files, latents, runs
 from workbench.autoencoder import Autoencoder, limited
 from workbench.data import Clips
 from workbench.directions import Axes
@@ -347,13 +347,13 @@ class Instrument(anywidget.AnyWidget):
             "made": runs.now(),
             **runs.provenance(),
         }
-        runs.write_json(folder / "pads.json", {**record, "rate": self.model.rate, "pads": notes})
+        files.write_json(folder / "pads.json", {**record, "rate": self.model.rate, "pads": notes})
         return folder
 
     def star(self, state: State) -> int:
         """Remember a sound in the run's stars; returns how many there are."""
         kept = [*stars(self.source), {**self.note(state), "made": runs.now()}]
-        runs.write_json(self.source / STARS, kept)
+        files.write_json(self.source / STARS, kept)
         return len(kept)
 
 

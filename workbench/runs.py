@@ -11,19 +11,14 @@ __all__ = [
     "now",
     "provenance",
     "read",
-    "room",
     "settle",
     "short",
     "start",
     "status",
-    "write_json",
 ]
 
 import contextlib
-import errno
-import itertools
 import json
-import math
 import os
 import platform
 import re
@@ -31,13 +26,13 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
 from . import locks
 from .errors import UsageError
+from .files import room, unused, write_json
 
 PACKAGES = (
     "torch",
@@ -173,9 +168,7 @@ def short(notebook: str) -> str:
 
 def fresh(notebook: str) -> Path:
     """A run folder that is not there yet, by time and name: "2_train" -> runs/20260131-120000-train."""
-    name = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{short(notebook)}"
-    names = itertools.chain([name], (f"{name}-{i}" for i in itertools.count(2)))
-    return next(path for n in names if not (path := Path("runs", n)).exists())
+    return unused(Path("runs", f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{short(notebook)}"))
 
 
 def admit(folder, *, resume: bool = False, replace: bool = False) -> dict:
@@ -352,46 +345,6 @@ def _git() -> dict:
         return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain"))}
     except (OSError, subprocess.TimeoutExpired):
         return {}
-
-
-@contextlib.contextmanager
-def room(path, then: str = "do the same again") -> Iterator[None]:
-    """What cannot be written for want of space is a sentence that says where, and what to do then."""
-    try:
-        yield
-    except Exception as error:  # safetensors and libsndfile have errors of their own for a full disk
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        if not full and not re.search("No space left|File too large|System error", str(error)):
-            raise
-        raise RunError(f"{path} could not be written ({error}): make room on the disk and {then}.") from error
-
-
-def write_json(path, obj) -> Path:
-    """Write JSON in one step: a reader sees the old file or the new one, never half. NaN and infinity become null."""
-    path = Path(path)
-    text = json.dumps(_plain(obj), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    return path
-
-
-def _plain(obj):
-    if isinstance(obj, dict):
-        return {str(k): _plain(v) for k, v in obj.items()}
-    if isinstance(obj, (list, tuple, set, frozenset)):
-        return [_plain(v) for v in (sorted(obj) if isinstance(obj, (set, frozenset)) else obj)]
-    if obj is None or isinstance(obj, (str, bool, int)):
-        return obj
-    if isinstance(obj, float):
-        return obj if math.isfinite(obj) else None
-    if callable(getattr(obj, "tolist", None)):  # numpy and torch, arrays and scalars
-        return _plain(obj.tolist())
-    return str(obj)
 
 
 def now() -> str:

@@ -19,9 +19,10 @@ from tqdm.auto import tqdm
 from workbench.autoencoder import Autoencoder, Batch, Stage
 from workbench.data import Clips
 from workbench.errors import UsageError
+from workbench.files import room
 from workbench.latents import usage
 from workbench.log import Log, read_log
-from workbench.runs import Run, room
+from workbench.runs import Run
 
 __all__ = ["TrainingError", "fit", "fit_stage", "read_log"]
 
