@@ -1,12 +1,13 @@
 """Laws of the ways to move a sound, on a tiny trained model."""
 
+import copy
 import json
 
 import numpy as np
 import pytest
 import torch
 
-from workbench import descriptors, directions
+from workbench import descriptors, directions, latents
 
 
 @pytest.fixture(scope="module")
@@ -61,3 +62,18 @@ def test_a_word_is_offered_where_the_descriptor_follows_it(model, clips, tmp_pat
     )
     risen = sign * (high - low)[:, descriptors.NAMES.index(name)]
     assert (risen > 0).mean() > 0.8 and f"{name} " in axes.effects[0] and np.isfinite(risen).all()
+
+
+def test_what_is_kept_is_made_anew_for_another_model(model, clips, tmp_path):
+    z = latents.codes(model, clips, tmp_path)
+    assert torch.equal(latents.codes(model, clips, tmp_path), z)
+    directions.by_ear(model, clips, tmp_path)
+    before = (tmp_path / "directions.json").read_text()
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        for weight in other.encoder.parameters():
+            weight.mul_(0.9)
+    assert other.fingerprint() != model.fingerprint()
+    assert not torch.equal(latents.codes(other, clips, tmp_path), z)
+    directions.by_ear(other, clips, tmp_path)
+    assert (tmp_path / "directions.json").read_text() != before

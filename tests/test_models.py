@@ -1,5 +1,6 @@
 """The contract, over every family that lies in `workbench/models`."""
 
+import copy
 import importlib
 import inspect
 import json
@@ -175,7 +176,7 @@ def test_a_folder_without_a_model_or_of_another_version_is_a_sentence(tmp_path):
     tiny("frame").save(tmp_path)
     saved = json.loads((tmp_path / "settings.json").read_text())
     (tmp_path / "settings.json").write_text(json.dumps({**saved, "version": 0}))
-    with pytest.raises(ValueError, match="version 0, this workbench reads 1"):
+    with pytest.raises(ValueError, match=f"version 0, this workbench reads {autoencoder.VERSION}"):
         autoencoder.load(tmp_path)
 
 
@@ -195,3 +196,11 @@ def test_no_click_ends_a_clip_of_the_wave_family():
         model.decoder.out.bias[:16] = 1.0
         y = model.decode(torch.randn(4, model.latent))
     assert y[..., -512:].abs().max() == 0 and y[..., -1024:-768].abs().max() > 0.01
+
+
+def test_a_broken_model_makes_no_silence_but_a_sentence(model):
+    broken = copy.deepcopy(model)
+    with torch.no_grad():
+        next(broken.decoder.parameters()).fill_(float("nan"))
+    with pytest.raises(UsageError, match="3 of 3 decoded sounds hold values that are no numbers"):
+        broken.sample(3)

@@ -2,6 +2,7 @@
 
 import abc
 import copy
+import hashlib
 import importlib
 import json
 import math
@@ -22,9 +23,10 @@ from workbench.files import write_json
 
 __all__ = ["VERSION", "Autoencoder", "Batch", "Schedule", "Stage", "complete", "limited", "load", "ramp"]
 
-VERSION = 1  # of the saved settings; a change that old files do not survive raises it
+VERSION = 2  # of the saved settings; a change that old files do not survive raises it (2: mixture below the flow)
 KNEE = 0.8  # rendered values beyond it are rounded off towards 1, not cut
 RENDER = 16  # clips a batch when sound is made to be kept: one size, so that a clip is the same in any company
+AT_LEAST_ONE = ("latent", "batch_size", "critic", "frame", "hidden")  # settings of which none makes no model
 
 Schedule = Callable[[int], float]
 
@@ -222,6 +224,13 @@ class Autoencoder(nn.Module, abc.ABC):
 
     # -------------------------------------------------------------------------------------------------------- files
 
+    def fingerprint(self) -> str:
+        """A hash of every weight, by which what was computed with this model can be told from what was not."""
+        digest = hashlib.sha256()
+        for name, value in sorted(self.state_dict().items()):
+            digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
     def save(self, folder: Path) -> None:
         """Write `settings.json` and `model.safetensors` into a folder."""
         folder = Path(folder)
@@ -285,8 +294,12 @@ class Autoencoder(nn.Module, abc.ABC):
 
 
 def limited(x: Tensor) -> Tensor:
-    """Values beyond KNEE rounded off towards 1; what is no number becomes silence."""
-    x = torch.nan_to_num(x, 0.0, 0.0, 0.0)
+    """Values beyond KNEE rounded off towards 1; UsageError for what is no number."""
+    if not (finite := x.isfinite().flatten(1).all(1)).all():
+        raise UsageError(
+            f"{int((~finite).sum())} of {len(x)} decoded sounds hold values that are no numbers, so the model is broken, or its "
+            "latent lies beyond all reason: train it again, or take a lower temperature."
+        )
     return torch.where(x.abs() > KNEE, x.sign() * (KNEE + (1 - KNEE) * torch.tanh((x.abs() - KNEE) / (1 - KNEE))), x)
 
 
@@ -310,9 +323,6 @@ def complete(family: str, defaults: Mapping, given: Mapping) -> dict:
                 + (f", at least {least}." if isinstance(default, (int, float)) else ".")
             )
     return {**defaults, **given, "steps": {**defaults["steps"], **given.get("steps", {})}}
-
-
-AT_LEAST_ONE = ("latent", "batch_size", "critic", "frame", "hidden")
 
 
 def fits(value, default, least: float) -> bool:

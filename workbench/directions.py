@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 from torch import Tensor
 
-from workbench import descriptors
+from workbench import descriptors, latents
 from workbench.autoencoder import Autoencoder
 from workbench.data import Clips
 from workbench.distributions import FlowPrior
@@ -123,19 +123,18 @@ def by_ear(model: Autoencoder, clips: Clips, folder: Path | None = None, seed: i
 def measurements(model: Autoencoder, clips: Clips, folder: Path | None = None, seed: int = 0) -> dict[str, dict]:
     """For each word: its vector (L,), correlation, ratio or difference per unit, and the drift of all descriptors."""
     kept = None if folder is None else Path(folder) / "directions.json"
+    made_of = [clips.fingerprint, model.fingerprint(), seed]
     if kept is not None and kept.is_file():
         saved = json.loads(kept.read_text())
-        if saved["data"] == clips.fingerprint:
+        if saved.get("made of") == made_of:
             return saved["words"]
-    rng = np.random.default_rng(seed)
+    rng, known = np.random.default_rng(seed), latents.codes(model, clips, folder)
 
-    def latents(name: str, most: int) -> tuple[Tensor, Tensor | None]:
-        part = clips.split(name)
-        rows = np.sort(rng.permutation(len(part))[:most])
-        c = torch.from_numpy(part.context(rows)) if model.context_spec else None
-        return model.batched(model.encode, torch.from_numpy(part.audio(rows))[:, None]), c
+    def some(split: str, most: int) -> tuple[Tensor, Tensor | None]:
+        rows = np.sort(rng.permutation(np.flatnonzero(clips.index.split == split))[:most])
+        return known[rows], torch.from_numpy(clips.context(rows)) if model.context_spec else None
 
-    z, c = latents("train", 1000)
+    z, c = some("train", 1000)
     heard = hear(model, z, c)
     spread = heard.std(0) + 1e-9
     x, y = (z - z.mean(0)).double().numpy(), (heard - heard.mean(0)) / spread
@@ -143,7 +142,7 @@ def measurements(model: Autoencoder, clips: Clips, folder: Path | None = None, s
     columns = [descriptors.NAMES.index(name) for name, _ in WORDS.values()]
     vectors = np.stack([sign * gradient[:, j] for j, (_, sign) in zip(columns, WORDS.values(), strict=True)])
     vectors = torch.from_numpy(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)).float()
-    correlation, slope = measured(model, *latents("test", STARTS), vectors)
+    correlation, slope = measured(model, *some("test", STARTS), vectors)
     words = {
         word: {
             "vector": vectors[i].tolist(),
@@ -154,20 +153,21 @@ def measurements(model: Autoencoder, clips: Clips, folder: Path | None = None, s
         for i, (j, (word, (name, sign))) in enumerate(zip(columns, WORDS.items(), strict=True))
     }
     if kept is not None:
-        write_json(kept, {"data": clips.fingerprint, "words": words})
+        write_json(kept, {"made of": made_of, "words": words})
     return words
 
 
 def measured(model: Autoencoder, starts: Tensor, c: Tensor | None, vectors: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """What directions (k, L) do to descriptors from starts (n, L): mean Spearman correlation and median slope, (k, D)."""
-    at = torch.linspace(-REACH, REACH, STEPS)
+    at, order = torch.linspace(-REACH, REACH, STEPS), np.arange(STEPS) - (STEPS - 1) / 2
     correlations, slopes = [], []
     for v in vectors:
         z = (starts[:, None] + at[:, None] * v).flatten(0, 1)
         context = None if c is None else c.repeat_interleave(STEPS, 0)
         heard = hear(model, z, context).reshape(len(starts), STEPS, -1)
-        rho = [[spearmanr(at, h).statistic if np.ptp(h) > 0 else 0.0 for h in each.T] for each in heard]
-        correlations.append(np.mean(rho, 0))
+        rank = rankdata(heard, axis=1) - (STEPS + 1) / 2
+        norm = np.sqrt((order**2).sum() * (rank**2).sum(1))
+        correlations.append(np.divide(order @ rank, norm, out=np.zeros_like(norm), where=norm > 0).mean(0))
         line = np.einsum("s,nsd->nd", at.numpy() / float((at**2).sum()), heard)
         slopes.append(np.median(line, 0))
     return np.array(correlations), np.array(slopes)

@@ -98,9 +98,9 @@ def usage(model: Autoencoder, clips: Clips, n: int = 128, seed: int = 0) -> Usag
 
 
 def codes(model: Autoencoder, clips: Clips, folder: Path | None = None) -> Tensor:
-    """The posterior mean of every clip, (N, L), kept in `folder` (the run's) until the store changes."""
+    """The posterior mean of every clip, (N, L), kept in `folder` (the run's) until store or model change."""
     kept = None if folder is None else Path(folder) / "latents.safetensors"
-    made_of = {"data": clips.fingerprint, "clips": str(len(clips))}
+    made_of = {"data": clips.fingerprint, "clips": str(len(clips)), "model": model.fingerprint()}
     if kept is not None and kept.is_file():
         with safetensors.safe_open(kept, "pt") as file:
             if file.metadata() == made_of:

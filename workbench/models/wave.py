@@ -22,10 +22,8 @@ __all__ = ["PRESETS", "TINY", "Wave", "build"]
 BANDS = 16
 WINDOW, HOP = 64, 32  # of the short-time spectra inside each band: 1024 and 512 values of the clip
 STRIDE = 4
-FADE, TAIL = (
-    256,
-    512,
-)  # values: the bands are periodic, so what an attack leaks before its start ends up in the clip's tail
+FADE = 256  # values over which a clip falls silent before its tail
+TAIL = 512  # silent values at the end: the bands are periodic, and what an attack leaks before its start ends up there
 PCA_CLIPS = 2048  # a random subset of this size finds the principal components; memory stays bounded
 
 
