@@ -212,6 +212,7 @@ def test_a_file_that_is_no_sound_says_why_and_a_sound_is_played(page, tmp_path):
     n = count(page)
     page.set_input_files(".instrument input.file", tmp_path / "long.wav")
     assert until(page, n + 1)[-1]["name"] == "long.wav"
+    assert "from 0.00 s on are played" in said(page, "Of long.wav, 0.19 s")
 
 
 def test_sliders_at_their_ends_give_no_blast(page):

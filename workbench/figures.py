@@ -14,6 +14,7 @@ __all__ = [
     "player",
     "save",
     "scatter",
+    "show_clips",
     "show_offline",
     "spectrogram",
 ]
@@ -303,6 +304,14 @@ def audio_row(clips, rate: float, titles=None):
     titles = _named(titles, len(clips), "clips")
     players = "".join(player(x, rate, title) for x, title in zip(clips, titles, strict=True))
     return _html(f'<div style="display:flex;flex-wrap:wrap;gap:6px 12px">{players}</div>')
+
+
+def show_clips(clips, rate: float, titles=None, columns: int = 4) -> None:
+    """Show the spectrograms of clips (n, T), and below them a player for each."""
+    from IPython.display import display
+
+    display(spectrogram(clips, rate, titles, columns))
+    display(audio_row(clips, rate, titles))
 
 
 def player(x, rate: float, title: str = "") -> str:

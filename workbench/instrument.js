@@ -289,7 +289,7 @@ function render({ model, el }) {
       const mine = m.tab === tab;
       if (mine && !m.quiet) {
         player.play(x, setup.rate);
-        heard.push({ n: m.n, name: m.name, ms: performance.now() - times.get(m.n), x, z: m.z });
+        heard.push({ n: m.n, name: m.name, ms: performance.now() - times.get(m.n), x });
       }
       if (!(mine && pending)) {  // else the hand is further on
         for (const a in amounts) amounts[a] = amounts[a].map(() => 0);
@@ -303,7 +303,7 @@ function render({ model, el }) {
       redo.disabled = !m.redo;
       root.dataset.sound = m.name;
       requestAnimationFrame(() => { if (current === x) { waveform(wave, x); spectrogram(spectrum, x, setup.rate); } });
-      if (mine) say("");
+      if (mine) say(m.said || "");
     },
     pad(m, x) {
       pads[m.pad] = { x, name: m.name };

@@ -13,18 +13,19 @@ from pathlib import Path
 import anywidget
 import numpy as np
 import torch
+from IPython.display import HTML
 from torch import Tensor
 
-from workbench import audio, directions, files, latents, runs
+from workbench import audio, directions, figures, files, latents, runs
 from workbench.autoencoder import Autoencoder, limited
 from workbench.data import Clips
 from workbench.directions import Axes
 from workbench.errors import UsageError
 
-__all__ = ["STARS", "Instrument", "State", "render", "stars"]
+__all__ = ["STARS", "Instrument", "State", "render", "starred", "stars"]
 
 PADS, HISTORY = 8, 500
-UPLOAD = 30.0  # s; of a longer file the beginning is taken, and that is said
+UPLOAD = 30.0  # s read of a file, in which its first clip is looked for
 STARS = "stars.json"
 
 
@@ -93,7 +94,7 @@ class Instrument(anywidget.AnyWidget):
         self.history, self.place, self.gesture = [], -1, None
         self.random = np.random.default_rng(seed)
         self.seeds = itertools.count(seed)
-        self._jobs, self._moves, self._more = deque(), {}, threading.Condition()
+        self._jobs, self._more = deque(), threading.Condition()
         super().__init__()
         self.on_msg(lambda _, message, buffers: self.ask(message, buffers))
         self.begin(self.drawn())
@@ -115,14 +116,9 @@ class Instrument(anywidget.AnyWidget):
         return self.history[self.place]
 
     def sound(self, state: State) -> Tensor:
-        """The state decoded singly and at once, (T,); `render` is what is kept."""
+        """The state decoded singly and at once, (T,); what is kept is rendered by `render`."""
         with torch.inference_mode():
             return limited(self.model.decode(state.z, state.c))[0, 0]
-
-    def render(self, states: list[State]) -> np.ndarray:
-        """The states at full quality, (n, T): the same to the bit in any company."""
-        c = None if states[0].c is None else torch.cat([s.c for s in states])
-        return self.model.render(torch.cat([s.z for s in states]), c)[:, 0].numpy()
 
     def begin(self, state: State, gesture: object = None) -> State:
         """Make a state the current one; states of one gesture take each other's place in the history."""
@@ -137,12 +133,13 @@ class Instrument(anywidget.AnyWidget):
 
     def ask(self, message: dict, buffers: list) -> None:
         """Take a wish from a page; it is answered from the thread."""
+        kind = (message.get("do"), message.get("tab"))
         with self._more:
-            if message.get("do") == "move":
-                self._moves[message.get("tab")] = message
-                self._jobs.append(("newest", message.get("tab")))
-            else:
-                self._jobs.append((message, [bytes(b) for b in buffers]))
+            if message.get("do") in ("move", "plane") and self._jobs:
+                waits = self._jobs[-1][0]
+                if (waits.get("do"), waits.get("tab")) == kind:  # of places on the way only the newest counts
+                    self._jobs.pop()
+            self._jobs.append((message, [bytes(b) for b in buffers]))
             self._more.notify()
 
     def _work(self) -> None:
@@ -151,10 +148,6 @@ class Instrument(anywidget.AnyWidget):
                 while not self._jobs:
                     self._more.wait()
                 job, with_it = self._jobs.popleft()
-                if job == "newest":
-                    job, with_it = self._moves.pop(with_it, None), []
-            if job is None:  # a newer move of the same page was rendered already
-                continue
             to = {"tab": job.get("tab"), "n": job.get("n")}
             try:
                 self.answer(job, with_it, to)
@@ -178,7 +171,8 @@ class Instrument(anywidget.AnyWidget):
             case "clip":
                 self.tell(self.begin(self.clip(m.get("row"), m.get("label") or None)), to, start=True)
             case "upload":
-                self.tell(self.begin(self.upload(m["name"], buffers[0])), to, start=True)
+                state, said = self.upload(m["name"], buffers[0])
+                self.tell(self.begin(state), to, start=True, said=said)
             case "undo" | "redo":
                 self.place = min(max(self.place + (-1 if m["do"] == "undo" else 1), 0), len(self.history) - 1)
                 self.gesture = None
@@ -196,8 +190,8 @@ class Instrument(anywidget.AnyWidget):
                 self.pads[m["pad"]] = self.state
                 self.tell(self.state, to, what="pad", pad=m["pad"])
             case "save":
-                (x,) = self.render([self.state])
-                path = audio.write(self.fresh(f"{slug(self.state.name)}.wav"), x, self.model.rate)
+                (x,) = render(self.model, [self.note(self.state)])
+                path = audio.write(files.unused(self.out / f"{slug(self.state.name)}.wav"), x, self.model.rate)
                 self.send({"what": "saved", "text": f"Saved as {path}.", "file": path.name, **to}, [path.read_bytes()])
             case "pack":
                 self.send({"what": "said", "text": f"The pads lie in {self.pack()}.", **to})
@@ -232,11 +226,9 @@ class Instrument(anywidget.AnyWidget):
             "rate": self.model.rate,
             "labels": list(self.model.labels),
             "morph": bool(self.model.context_spec),
-            "clips": len(self.clips),
             "pads": PADS,
             "axes": {name: {"names": a.names, "effects": a.effects} for name, a in self.axes.items()},
             "share": [round(s, 4) for s in self.share.tolist()],
-            "run": str(self.source),
         }
 
     # ------------------------------------------------------------------------------------------------- starts
@@ -259,18 +251,20 @@ class Instrument(anywidget.AnyWidget):
         c = torch.from_numpy(self.clips.context([row])) if self.model.labels else None
         return State(z, self.known(z, c), f"{named.label} {named['name']}", z)
 
-    def upload(self, name: str, data: bytes) -> State:
-        """A sound file: its first clip, as the store would take it in."""
+    def upload(self, name: str, data: bytes) -> tuple[State, str]:
+        """A sound file: its first clip, as the store would take it in, and what of the file that leaves out."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"upload{Path(name).suffix[:8]}"
             path.write_bytes(data)
             try:
                 x, rate = audio.read(path, 0, UPLOAD)
-                x = audio.shot(x, rate, self.model.length, self.model.rate).x
+                shot = audio.shot(x, rate, self.model.length, self.model.rate)
             except audio.AudioError as error:
                 raise UsageError(f"{name} cannot be played: {error}.") from None
-        z = self.model.batched(self.model.encode, torch.from_numpy(x)[None, None])
-        return State(z, self.known(z, None), name, z)
+        z = self.model.batched(self.model.encode, torch.from_numpy(shot.x)[None, None])
+        lasts = self.model.length / self.model.rate
+        said = f"Of {name}, {lasts:.2f} s from {shot.start:.2f} s on are played: the clip at its first sound."
+        return State(z, self.known(z, None), name, z), said if len(x) / rate > shot.start + lasts + 0.1 else ""
 
     def known(self, z: Tensor, c: Tensor | None) -> Tensor | None:
         """The label weights c, or where they are unknown the label that the prior finds most likely."""
@@ -319,13 +313,6 @@ class Instrument(anywidget.AnyWidget):
 
     # ------------------------------------------------------------------------------------------------- keeping
 
-    def fresh(self, name: str) -> Path:
-        path = self.out / name
-        for i in itertools.count(2):
-            if not path.exists():
-                return path
-            path = self.out / f"{Path(name).stem}-{i}{Path(name).suffix}"
-
     def note(self, state: State) -> dict:
         """What makes a sound again: `model.render` of its z and c."""
         c = None if state.c is None else state.c[0].tolist()
@@ -336,11 +323,10 @@ class Instrument(anywidget.AnyWidget):
         filled = [(i + 1, pad) for i, pad in enumerate(self.pads) if pad is not None]
         if not filled:
             raise UsageError("All pads are empty: put a sound on one first.")
-        folder = self.fresh("pads-" + time.strftime("%Y%m%d-%H%M%S", time.gmtime()))
-        notes = []
-        for (i, pad), x in zip(filled, self.render([pad for _, pad in filled]), strict=True):
-            path = audio.write(folder / f"{i}-{slug(pad.name)}.wav", x, self.model.rate)
-            notes.append({"pad": i, "file": path.name, **self.note(pad)})
+        folder = files.unused(self.out / time.strftime("pads-%Y%m%d-%H%M%S", time.gmtime()))
+        notes = [{"pad": i, "file": f"{i}-{slug(pad.name)}.wav", **self.note(pad)} for i, pad in filled]
+        for note, x in zip(notes, render(self.model, notes), strict=True):
+            audio.write(folder / note["file"], x, self.model.rate)
         record = {
             "run": str(self.source),
             "seed": runs.read(self.source).get("seed"),
@@ -367,6 +353,13 @@ def render(model: Autoencoder, notes: list[dict]) -> np.ndarray:
     """Sounds of `stars` or of a pack's `pads.json`, made again by their model: (n, T)."""
     c = None if notes[0]["c"] is None else torch.tensor([n["c"] for n in notes])
     return model.render(torch.tensor([n["z"] for n in notes]), c)[:, 0].numpy()
+
+
+def starred(source: Path, model: Autoencoder) -> HTML:
+    """Players of the sounds of a run that got a star, or a sentence that none has yet."""
+    if not (kept := stars(source)):
+        return HTML("No sound of this run has a star yet; the notebook 5_play gives them.")
+    return figures.audio_row(render(model, kept), model.rate, [star["name"] for star in kept])
 
 
 def slug(name: str) -> str:

@@ -21,7 +21,7 @@ from workbench.distributions import PRIORS, keyed_noise, prior
 from workbench.errors import UsageError
 from workbench.losses import spectral_distance
 
-__all__ = ["Draws", "draws", "nearest", "open_run", "pca_griffin_lim", "priors", "reconstructions", "side_by_side"]
+__all__ = ["Draws", "beside", "draws", "nearest", "open_run", "pca_griffin_lim", "priors", "reconstructions", "side_by_side"]
 
 MOST = 128  # held-out clips a report decodes, and clips of one label it draws at most
 PCA_CLIPS = 2048
@@ -78,6 +78,15 @@ def side_by_side(model: Autoencoder, clips: Clips, n: int, seed: int = 0) -> tup
         for t in (f"{label}: {name}", f"comes back ({d:.2f})")
     ]
     return torch.stack([x, y], 1)[:, :, 0].flatten(0, 1).numpy(), titles
+
+
+def beside(clips: Clips, drawn: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """Draws (n, T) and the nearest of the clips in turn, (2 n, T), and a title for each."""
+    near, alike = nearest(clips, descriptors.embed(drawn, clips.rate))
+    found = clips.index.iloc[near]
+    like = [f"nearest: {a} {b} ({s:.2f})" for a, b, s in zip(found.label, found["name"], alike, strict=True)]
+    titles = [t for pair in zip(names, like, strict=True) for t in pair]
+    return np.stack([drawn, clips.audio(near)], 1).reshape(-1, clips.length), titles
 
 
 def pca_griffin_lim(fit: Tensor, x: Tensor, k: int, n_fft: int = 1024, hop: int = 256) -> Tensor:
