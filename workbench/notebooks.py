@@ -343,6 +343,9 @@ def serve(notebook: Path, run: str, port: int = 0, browser: bool = True) -> None
             f"--port={port}",
             "--Voila.ip=127.0.0.1",
             "--Voila.port_retries=0",
+            # Voila brings a copy of JupyterLab's manager of widgets; which of the two a page loads first is chance, and
+            # where they mix, one holds the widgets and the other shows "model not found"
+            '--VoilaConfiguration.extension_denylist=["@jupyter-widgets/jupyterlab-manager"]',
         ]
         command += [] if browser else ["--no-browser"]
         with contextlib.suppress(KeyboardInterrupt):
