@@ -19,14 +19,14 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="module")
 def home(clips, tmp_path_factory):
-    """A folder with one finished tiny run."""
+    """A folder with one finished tiny run, of a decoder that hears the label."""
     import torch
 
     from workbench import models, runs, train
 
     folder = tmp_path_factory.mktemp("home")
     torch.manual_seed(0)
-    made = models.for_clips(clips, "wave", "tiny")
+    made = models.for_clips(clips, "wave", "tiny", {"conditional": True})
     settings = {"store": str(clips.store.resolve()), "labels": []}
     with runs.start(folder / "runs" / "train", settings, notebook="2_train", data=clips.fingerprint) as run:
         train.fit(made, clips, run)
@@ -85,10 +85,11 @@ def lab(home, chromium, browser, tmp_path):
         server = subprocess.Popen(
             command, cwd=home, env=os.environ | private, stdout=log, stderr=log, start_new_session=True
         )
-        page = browser.new_page()
+        context = browser.new_context()
+        page = context.new_page()
         reach(page, f"http://127.0.0.1:{port}/doc/tree/play.ipynb?token={token}&reset", home / "lab.log")
         yield page
-        page.close()
+        context.close()
         os.killpg(server.pid, signal.SIGTERM)  # shuts the kernels as well
         server.wait(30)
 
@@ -106,14 +107,9 @@ def reach(page, address: str, log: Path) -> None:
 
 @pytest.fixture(scope="module")
 def page(served, browser, home):
-    page = browser.new_page()
-    for _ in range(4):  # under load a page of Voila sometimes comes without its widgets: a visitor would reload
-        reach(page, served, home / "voila.log")
-        try:
-            page.wait_for_selector(".instrument .slider", timeout=45_000)
-            break
-        except Exception:
-            print((home / "voila.log").read_text())
+    page = browser.new_page(viewport={"width": 1200, "height": 1400})
+    reach(page, served, home / "voila.log")
+    page.wait_for_selector(".instrument .slider", timeout=60_000)
     page.wait_for_selector(".instrument[data-sound]", timeout=30_000)
     return page
 
@@ -192,6 +188,120 @@ def test_a_pad_plays_by_key_and_by_click(page):
     assert "Pad 5 is empty" in page.inner_text(".instrument .say")
 
 
+def test_two_axes_move_on_the_pad(page):
+    page.click("button.draw")
+    page.wait_for_timeout(500)
+    n = count(page)
+    box = page.locator("canvas.XY").bounding_box()
+    page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.5 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.75 * box["width"], box["y"] + 0.25 * box["height"], steps=5)
+    page.mouse.up()
+    page.wait_for_timeout(800)
+    assert until(page, n + 1)
+    ranges = page.locator(".instrument .slider input[type=range]")
+    assert [float(ranges.nth(i).input_value()) for i in (0, 1)] == pytest.approx([1.5, 1.5], abs=0.1)
+    page.click("button.undo")  # the whole drag is one step
+    page.wait_for_timeout(500)
+    assert [float(ranges.nth(i).input_value()) for i in (0, 1)] == [0, 0]
+
+
+def test_the_plane_lies_between_four_pads(page):
+    for i in range(4):
+        n = count(page)
+        page.click("button.draw")
+        until(page, n + 1)
+        page.focus(".instrument")
+        page.keyboard.press(f"Shift+Digit{i + 1}")
+        page.wait_for_function(f"document.querySelectorAll('.instrument .pad')[{i}].classList.contains('full')")
+        page.wait_for_timeout(300)
+    n = count(page)
+    page.keyboard.press("Digit1")
+    (pad,) = until(page, n + 1)[n:]
+    box = page.locator("canvas.plane").bounding_box()
+    page.mouse.click(box["x"] + 2, box["y"] + 2)
+    corner = until(page, n + 2)[-1]
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    middle = until(page, n + 3)[-1]
+    assert corner["name"] == middle["name"] == "between pads 1, 2, 3, 4"
+    near, far = (np.abs(np.subtract(x["x"], pad["x"])).mean() for x in (corner, middle))
+    assert near < far / 4
+
+
+def test_labels_morph(page):
+    page.select_option(".instrument select[title^=label]", "kick")
+    n = count(page)
+    page.click("button.draw")
+    kick = until(page, n + 1)[-1]
+    morph = page.locator(".instrument .morph input")
+    values = [float(morph.nth(i).input_value()) for i in range(morph.count())]
+    assert sum(values) == 1 and max(values) == 1
+    morph.nth(0 if values[0] == 0 else 1).focus()
+    page.keyboard.press("End")
+    page.wait_for_timeout(800)
+    mixed = page.evaluate(HEARD)[-1]
+    assert np.abs(np.subtract(mixed["x"], kick["x"])).max() > 1e-3
+    assert sorted(float(morph.nth(i).input_value()) for i in range(morph.count()))[-2:] == [0.5, 0.5]
+
+
+def test_a_clip_is_found_by_its_name(page, clips):
+    page.select_option(".instrument select[title^=label]", "")
+    clip = clips.index.iloc[-1]
+    n = count(page)
+    page.fill(".instrument .like", clip.path)
+    page.keyboard.press("Enter")
+    assert clip["name"] in until(page, n + 1)[-1]["name"]
+    page.fill(".instrument .like", "no such name")
+    page.keyboard.press("Enter")
+    assert "has 'no such name' in its name or path" in said(page, "None of the 1,200 clips")
+
+
+# a point of the flat map that has no other within some pixels, {row, x, y}, and an empty place, {x, y}, on the screen
+LONELY = """async () => {
+    const chart = document.querySelector('.latent-map .chart'), layout = chart._fullLayout, box = chart.getBoundingClientRect();
+    const points = chart._fullData.filter((t) => t.name !== 'the instrument').flatMap((t) =>
+        Array.from(t.customdata).map((row, i) => ({ row,
+            x: box.left + layout._size.l + layout.xaxis.d2p(t.x[i]), y: box.top + layout._size.t + layout.yaxis.d2p(t.y[i]) })));
+    const far = (p, at) => Math.min(...points.filter((q) => q !== p).map((q) => Math.hypot(q.x - at.x, q.y - at.y)));
+    const clips = points.filter((p) => p.row < ROWS), best = clips.map((p) => far(p, p)).reduce((b, d, i, all) => (d > all[b] ? i : b), 0);
+    const area = chart.querySelector('.nsewdrag').getBoundingClientRect(), grid = [];
+    for (let i = 1; i < 20; i++) for (let j = 1; j < 20; j++) grid.push({ x: area.left + i / 20 * area.width, y: area.top + j / 20 * area.height });
+    return { point: clips[best], empty: grid.reduce((b, at) => (far(null, at) > far(null, b) ? at : b)) };
+}"""
+ON_THE_MAP = "() => document.querySelector('.latent-map').heard.map((h) => ({ ...h, sounds: h.sounds.map((x) => Array.from(x)) }))"
+
+
+def on_the_map(page, at: dict) -> dict:
+    """What a click at a place of the screen plays."""
+    n = len(page.evaluate(ON_THE_MAP))
+    page.mouse.move(at["x"] - 2, at["y"] - 2)
+    page.mouse.move(at["x"], at["y"])
+    page.wait_for_timeout(200)
+    page.mouse.click(at["x"], at["y"])
+    page.wait_for_function(f"document.querySelector('.latent-map').heard.length > {n}", timeout=20_000)
+    return page.evaluate(ON_THE_MAP)[-1]
+
+
+def test_a_click_on_the_map_plays_that_clip_and_beside_all_what_lies_between(page, clips):
+    page.wait_for_selector(".latent-map[data-points]", timeout=30_000)
+    page.locator(".latent-map .chart").scroll_into_view_if_needed()
+    places = page.evaluate(LONELY.replace("ROWS", str(len(clips))))
+    row = places["point"]["row"]
+    played = on_the_map(page, places["point"])
+    assert len(played["sounds"]) == 2 and clips.index["name"][row] in played["name"]
+    np.testing.assert_array_equal(np.float32(played["sounds"][0]), clips.audio([row])[0])
+    page.wait_for_function(f"document.querySelector('.instrument').dataset.sound === {played['name']!r}")
+    between = on_the_map(page, places["empty"])
+    assert len(between["sounds"]) == 1 and np.abs(between["sounds"][0]).max() > 0.01
+    assert "the mean of the 8 nearest latents" in page.inner_text(".latent-map .say")
+    here = page.get_attribute(".latent-map", "data-here")
+    page.click("button.undo")
+    page.wait_for_function(f"document.querySelector('.latent-map').dataset.here !== {here!r}")
+    for colour in ("centroid", "z0"):
+        page.select_option(".latent-map .colour", colour)
+        page.wait_for_function("document.querySelector('.latent-map .chart').data.length === 3")
+
+
 def test_a_saved_wav_is_what_was_heard(page, home):
     sound = page.evaluate(HEARD)[-1]
     page.click("button.save")
@@ -200,7 +310,7 @@ def test_a_saved_wav_is_what_was_heard(page, home):
     assert np.abs(x - sound["x"]).max() < 1e-4  # 16 bits, and decoded in a batch of one size
     page.click("button.pack")
     folder = home / re.search(r"The pads lie in (\S+?)\.?$", said(page, "The pads lie in")).group(1)
-    assert (folder / "pads.json").is_file() and len(list(folder.glob("*.wav"))) == 1
+    assert (folder / "pads.json").is_file() and len(list(folder.glob("*.wav"))) == page.locator(".pad.full").count()
 
 
 def test_a_file_that_is_no_sound_says_why_and_a_sound_is_played(page, tmp_path):
@@ -265,3 +375,24 @@ def test_the_instrument_plays_in_jupyterlab_and_its_keys_leave_the_cells_alone(l
         lab.keyboard.press(key)
     assert [h.get("semitones") for h in until(lab, n + 5)[n + 2 :]] == [4, 4, 0]
     assert lab.locator(".jp-Cell").count() == cells
+
+    # a second tab on the same kernel shows the same sound, and only the tab that asked plays
+    lab.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
+    lab.wait_for_timeout(2000)
+    other = lab.context.new_page()
+    other.goto(lab.url, timeout=180_000)
+    other.wait_for_selector(".instrument[data-sound]", timeout=120_000)
+    played = count(lab)
+    other.click("button.draw")
+    sound = until(other, 1)[-1]
+    lab.wait_for_function(f"document.querySelector('.instrument').dataset.sound === {sound['name']!r}")
+    assert count(lab) == played
+    lab.click("button.undo")
+    other.wait_for_function(f"document.querySelector('.instrument').dataset.sound !== {sound['name']!r}")
+    other.close()
+
+    # a kernel that starts anew under an open page does not pretend
+    lab.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    lab.wait_for_timeout(3000)
+    lab.click("button.draw")
+    assert "Run the cells again" in said(lab, "The kernel does not answer")

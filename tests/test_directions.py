@@ -20,8 +20,8 @@ def c(clips):
     return torch.from_numpy(clips.split("train").context())
 
 
-def test_every_kind_of_axis_moves_and_at_zero_does_not(model, z, c):
-    for axes in (directions.by_latent(model, z, c), directions.by_base(model, z, c), directions.by_principal(z)):
+def test_every_kind_of_axis_moves_and_at_zero_does_not(model, clips, z, c):
+    for axes in (directions.by_latent(model, clips), directions.by_base(model, clips), directions.by_principal(z)):
         k = len(axes.names)
         assert k == model.latent and len(axes.effects) == k and len(set(axes.names)) == k
         assert torch.equal(axes.move(z[:3], torch.zeros(k), c[:3]), z[:3]), axes.names[0]
@@ -30,8 +30,8 @@ def test_every_kind_of_axis_moves_and_at_zero_does_not(model, z, c):
         torch.testing.assert_close(axes.move(there, -torch.eye(k)[0], c[:3]), z[:3], atol=1e-4, rtol=1e-4)
 
 
-def test_latents_come_in_the_order_of_what_they_change(model, z, c):
-    axes = directions.by_latent(model, z, c)
+def test_latents_come_in_the_order_of_what_they_change(model, clips):
+    axes = directions.by_latent(model, clips)
     said = [float(e.split()[2]) for e in axes.effects]
     assert said == sorted(said, reverse=True) and said[0] > said[-1]
 
@@ -41,10 +41,10 @@ def test_principal_directions_are_those_of_the_covariance(z):
     torch.testing.assert_close(axes.vectors.T @ axes.vectors, z.T.cov(), atol=1e-4, rtol=1e-3)
 
 
-def test_a_prior_without_a_flow_has_no_base_space(model, z):
+def test_a_prior_without_a_flow_has_no_base_space(model, clips):
     own, model.prior = model.prior, None
     try:
-        assert directions.by_base(model, z) is None
+        assert directions.by_base(model, clips) is None
     finally:
         model.prior = own
 

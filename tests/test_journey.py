@@ -51,6 +51,7 @@ def journey(tmp_path_factory):
     settings = ["-p", "store", "stores/a", "-p", "preset", "tiny", "-p", "settings", json.dumps(STEPS)]
     workbench("run", "train", *settings, "-p", "note", "a test", "--out", "runs/train", cwd=home)
     workbench("run", "draw", "-p", "run", "runs/train", "--out", "runs/draw", cwd=home)
+    workbench("run", "map", "-p", "run", "runs/train", "-p", "draws", "40", "--out", "runs/map", cwd=home)
     workbench("run", "play", "-p", "run", "runs/train", "--out", "runs/play", cwd=home)
     workbench("run", "report", "-p", "run", "runs/train", "-p", "steps", "20", "--out", "runs/report", cwd=home)
     return home
@@ -67,7 +68,7 @@ def test_a_notebook_is_a_question_without_outputs(path):
 
 
 def test_each_run_tells_what_made_it(journey):
-    for name in ("data", "train", "draw", "report"):
+    for name in ("data", "train", "draw", "map", "play", "report"):
         record = json.loads((journey / "runs" / name / "run.json").read_text())
         assert record["status"] == "finished" and record["data"] and record["versions"]["torch"], name
     assert json.loads((journey / "runs/train/run.json").read_text())["note"] == "a test"
@@ -80,6 +81,16 @@ def test_an_executed_instrument_is_small_and_says_what_to_do(journey):
     text = path.read_text()
     assert path.stat().st_size < 2e6
     assert "trust the notebook" in text and "Spearman" in text and "audio/flac" in text
+
+
+def test_an_executed_map_is_small_and_leaves_figures_for_paper(journey):
+    folder = journey / "runs" / "map"
+    text = (folder / "4_map.ipynb").read_text()
+    assert (folder / "4_map.ipynb").stat().st_size < 2e6
+    assert "trust the notebook" in text and "trustworthiness" in text and "audio/flac" in text
+    assert sorted(p.name for p in folder.glob("*.pdf")) == ["map-centroid.pdf", "map-label.pdf", "map-pack.pdf"]
+    page = (folder / "4_map.html").read_text()
+    assert page.count("plotly.js v") == 1 and "trust the notebook" in page
 
 
 def test_pages_hold_figures_and_sound_and_no_bundle_in_the_notebook(journey):

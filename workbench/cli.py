@@ -209,22 +209,33 @@ def serve(
     run: Annotated[
         Path | None, typer.Argument(help="A run of 2_train, or the demo's folder; by default the newest.")
     ] = None,
-    notebook: Annotated[str, typer.Option(help="What to show: play or map.")] = "play",
     port: Annotated[int, typer.Option(help="By default a free one.")] = 0,
     browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
 ):
-    """Show the instrument of a run in a browser, without code, served by Voila on this machine alone."""
-    from . import notebooks
+    """Show the instrument and the map of a run in a browser, without code, served by Voila on this machine alone."""
+    source = runs.locate(run) if run else runs.newest()
+    from . import instrument, notebooks, report
 
-    notebooks.serve(notebooks.resolve(notebook), str(runs.locate(run) if run else runs.newest()), port, browser)
+    instrument.playable(report.open_run(source)[0])
+    _say(
+        "A page takes a quarter of a minute, the first one of a run a minute: its directions and its map are made then."
+    )
+    notebooks.serve(notebooks.resolve("play"), str(source), port, browser)
 
 
 @app.command()
 def lab():
-    """Open JupyterLab at the notebooks."""
+    """Open JupyterLab at the notebooks; runs and stores are those of the folder from which it is called."""
+    import os
     import subprocess
 
-    raise typer.Exit(subprocess.call([sys.executable, "-m", "jupyterlab", "--LabApp.default_url=/lab/tree/notebooks"]))
+    from . import notebooks
+
+    folder = notebooks.resolve("play").resolve().parent
+    words = [f"--ServerApp.root_dir={folder.parent}", f"--LabApp.default_url=/lab/tree/{folder.name}"]
+    words += ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []  # as in containers
+    home = {"WORKBENCH_HOME": str(Path.cwd())}
+    raise typer.Exit(subprocess.call([sys.executable, "-m", "jupyterlab", *words], env={**os.environ, **home}))
 
 
 @app.command()

@@ -58,28 +58,48 @@ class Axes:
             return z + by if self.base is None else self.base.from_base(self.base.to_base(z, c) + by, c)
 
 
-def by_latent(model: Autoencoder, z: Tensor, c: Tensor | None = None, seed: int = 0) -> Axes:
-    """Single latents, that first which changes sound most; a unit is the latent's standard deviation over z (n, L)."""
-    return by_change(model, Axes([f"z{i}" for i in range(z.shape[1])], [], torch.diag(z.std(0))), z, c, seed)
+def by_latent(model: Autoencoder, clips: Clips, folder: Path | None = None, seed: int = 0) -> Axes:
+    """Single latents, that first which changes sound most; a unit is the latent's standard deviation over clips."""
+    z, _ = known(model, clips, folder)
+    axes = Axes([f"z{i}" for i in range(z.shape[1])], [], torch.diag(z.std(0)))
+    return by_change(model, axes, "order-latents", clips, folder, seed)
 
 
-def by_base(model: Autoencoder, z: Tensor, c: Tensor | None = None, seed: int = 0) -> Axes | None:
+def by_base(model: Autoencoder, clips: Clips, folder: Path | None = None, seed: int = 0) -> Axes | None:
     """Dimensions of a flow prior's base space, in the same order and units; None for a prior without a flow."""
     if not isinstance(model.prior, FlowPrior):
         return None
+    z, c = known(model, clips, folder)
     with torch.inference_mode():
         units = torch.diag(model.prior.to_base(z, c).std(0))
-    return by_change(model, Axes([f"u{i}" for i in range(len(units))], [], units, model.prior), z, c, seed)
+    axes = Axes([f"u{i}" for i in range(len(units))], [], units, model.prior)
+    return by_change(model, axes, "order-base", clips, folder, seed)
 
 
-def by_change(model: Autoencoder, axes: Axes, z: Tensor, c: Tensor | None, seed: int, starts: int = 2) -> Axes:
-    """The axes ordered by the spectral distance between the sounds at -2 and at 2, mean over some starts among z."""
-    rows = torch.randperm(len(z), generator=torch.Generator().manual_seed(seed))[:starts]
-    k = len(axes.names)
-    at = torch.eye(k).repeat_interleave(len(rows), 0) * REACH
-    start, context = z[rows].repeat(k, 1), None if c is None else c[rows].repeat(k, 1)
-    low, high = (model.render(axes.move(start, by, context), context) for by in (-at, at))
-    change = spectral_distance(high, low, overlap=2).view(k, -1).mean(1)
+def known(model: Autoencoder, clips: Clips, folder: Path | None) -> tuple[Tensor, Tensor | None]:
+    """Latents of the training clips, and their labels."""
+    rows = np.flatnonzero(clips.index.split == "train")
+    return latents.codes(model, clips, folder)[rows], torch.from_numpy(clips.context(rows)) if model.labels else None
+
+
+def by_change(
+    model: Autoencoder, axes: Axes, name: str, clips: Clips, folder: Path | None, seed: int, starts: int = 2
+) -> Axes:
+    """The axes ordered by the spectral distance between the sounds at -2 and at 2, mean over some training clips.
+
+    `folder` keeps the distances under `name`.
+    """
+
+    def measure() -> Tensor:
+        z, c = known(model, clips, folder)
+        rows = torch.randperm(len(z), generator=torch.Generator().manual_seed(seed))[:starts]
+        k = len(axes.names)
+        at = torch.eye(k).repeat_interleave(len(rows), 0) * REACH
+        start, context = z[rows].repeat(k, 1), None if c is None else c[rows].repeat(k, 1)
+        low, high = (model.render(axes.move(start, by, context), context) for by in (-at, at))
+        return spectral_distance(high, low, overlap=2).view(k, -1).mean(1)
+
+    change = latents.kept(folder, name, model, clips, measure, seed=seed)
     order = change.argsort(descending=True).tolist()
     effects = [f"spectral distance {change[i]:.2f} between -2 and 2" for i in order]
     return Axes([axes.names[i] for i in order], effects, axes.vectors[order], axes.base)

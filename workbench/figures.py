@@ -191,39 +191,64 @@ def histograms(real, other, names, labels=("real", "draws"), columns: int = 3) -
     return styled(fig, body=40 + PANEL * -(-len(names) // min(columns, len(names))))
 
 
-def scatter(xy, colour=None, hover=None, title: str = "") -> go.Figure:
-    """Points (n, 2) coloured by a label (n strings) or by a number; drawn by WebGL above 5,000 points."""
-    xy = np.asarray(xy, dtype=np.float32)
-    if xy.ndim != 2 or xy.shape[1] != 2:
-        raise ValueError(f"Points have shape {xy.shape}, and (n, 2) is drawn.")
-    trace = go.Scattergl if len(xy) > 5000 else go.Scatter
-    hover = None if hover is None else np.asarray(_escaped(hover), dtype=object)
-    size = 4 if len(xy) > 2000 else 7
-    fig = go.Figure()
+def scatter(points, colour=None, hover=None, title: str = "", over=None) -> go.Figure:
+    """A map of points (n, 2) or (n, 3), coloured by a label (n strings) or by a number, without ticks: it has no unit.
 
-    def add(rows, name="", **marker):
+    Arguments: `hover` n strings, `over` {name: (m, d)} further points, drawn on top in black. Above 5,000 points WebGL
+    draws. `customdata` holds each point's number, those of `over` counted on; a click beside all points is told as well.
+    """
+    points = np.asarray(points, dtype=np.float32)
+    if points.ndim != 2 or points.shape[1] not in (2, 3):
+        raise ValueError(f"Points have shape {points.shape}, and (n, 2) or (n, 3) is drawn.")
+    flat = points.shape[1] == 2
+    trace = go.Scatter3d if not flat else go.Scattergl if len(points) > 5000 else go.Scatter
+    symbols = [s for s in SYMBOLS if flat or s != "triangle-up"]  # there is none in space
+    size = (4 if len(points) > 2000 else 7) if flat else 3
+    looks = (dict(symbol="x", size=size - 1 if flat else 2), dict(symbol="circle-open", size=size + 6))
+    fig, count = go.Figure(), len(points)
+    text = None if hover is None else [line.replace("\n", "<br>") for line in _escaped(hover)]
+
+    def add(xyz, rows, texts=None, name="", **marker):
         fig.add_trace(
             trace(
-                x=xy[rows, 0],
-                y=xy[rows, 1],
+                **dict(zip("xyz", xyz.T, strict=False)),
                 mode="markers",
-                name=name,
+                name=html.escape(name),
                 showlegend=bool(name),
-                text=None if hover is None else hover[rows],
-                hoverinfo="text" if hover is not None else "all",
-                marker=dict(size=size, opacity=0.8, **marker),
+                customdata=np.asarray(rows, np.int32),
+                text=texts,
+                hoverinfo="skip" if texts is None else "text",
+                marker=dict(opacity=0.8, **marker),
             )
         )
 
     colour = None if colour is None else np.asarray(colour)
+    every = np.arange(len(points))
     if colour is None or colour.dtype.kind in "fiu":
-        kind = {} if colour is None else dict(color=colour.astype(np.float32), colorscale=SCALE, showscale=True)
-        add(slice(None), **kind)
+        kind = {}
+        if colour is not None and np.isfinite(colour).any():
+            # a single outlier would take all colours
+            low, high = np.percentile(colour[np.isfinite(colour)], [2, 98])
+            kind = dict(color=colour.astype(np.float32), colorscale=SCALE, showscale=True, cmin=low, cmax=high)
+        add(points, every, text, size=size, **kind)
     else:
         for k, name in enumerate(sorted(set(colour.astype(str)))):
-            add(colour.astype(str) == name, html.escape(name), color=COLOURS[k % 8], symbol=SYMBOLS[k // 8 % 6])
-    fig.update_yaxes(scaleanchor="x")
-    return styled(fig, body=500, title=title)
+            rows = every[colour.astype(str) == name]
+            texts = None if text is None else [text[i] for i in rows]
+            look = dict(color=COLOURS[k % 8], symbol=symbols[k // 8 % len(symbols)])
+            add(points[rows], rows, texts, name, size=size, **look)
+    for (name, more), look in zip((over or {}).items(), looks, strict=False):
+        rows = np.arange(count, count := count + len(more))
+        texts = [f"{html.escape(name)} {i}" for i in range(len(more))] if len(more) > 1 else None
+        add(np.asarray(more, np.float32), rows, texts, name, color="black", **look)
+    bare = dict(showticklabels=False, ticks="", title="", showgrid=False)
+    fig.update_layout(clickanywhere=True, scene={f"{a}axis": dict(bare, showspikes=False) for a in "xyz"})
+    fig.update_xaxes(**bare)
+    fig.update_yaxes(scaleanchor="x", **bare)
+    fig = styled(fig, body=520, title=title)
+    if not any(trace.marker.showscale for trace in fig.data):  # many names above a map would push it down
+        fig.update_layout(legend=dict(orientation="v", yref="paper", x=1.02, y=1), margin_t=10 + 28 * bool(title))
+    return fig
 
 
 def counts(table, title: str = "") -> go.Figure:

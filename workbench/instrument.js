@@ -1,124 +1,22 @@
-// The face of instrument.Instrument: asks its kernel for sounds, plays them by WebAudio, draws them.
+// The face of instrument.Instrument: asks its kernel for sounds, plays them, draws them.
 // One move is under way at a time; while it is, only the newest position waits.
 
 const KEYS = "awsedftgyhujk";  // a piano's octave from c to c on the middle row: the last pad, transposed
-const PATIENCE = 6000;  // ms without an answer after which the kernel counts as gone
-
-const make = (parent, tag, properties = {}, ...children) => {
-  const node = Object.assign(document.createElement(tag), properties);
-  node.append(...children);
-  parent?.append(node);
-  return node;
-};
-
-const samples = (view) => new Float32Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
-
-class Player {
-  constructor() { this.playing = null; }
-  wake() {  // browsers let sound begin after a click or a key only
-    if (!this.context) {
-      this.context = new AudioContext();
-      this.out = new DynamicsCompressorNode(this.context, { threshold: -2, knee: 0, ratio: 20, attack: 0.001, release: 0.05 });
-      this.out.connect(this.context.destination);
-    }
-    if (this.context.state !== "running") this.context.resume();
-    return this.context;
-  }
-  play(x, rate, semitones = 0, alone = true) {
-    const context = this.wake(), buffer = context.createBuffer(1, x.length, rate);
-    buffer.copyToChannel(x, 0);
-    const source = new AudioBufferSourceNode(context, { buffer, playbackRate: 2 ** (semitones / 12) });
-    const gain = new GainNode(context);
-    source.connect(gain).connect(this.out);
-    if (alone && this.playing) {
-      this.playing.gain.gain.setTargetAtTime(0, context.currentTime, 0.003);
-      this.playing.source.stop(context.currentTime + 0.03);
-    }
-    source.start();
-    if (alone) this.playing = { source, gain };
-  }
-}
-
-function waveform(canvas, x) {
-  const w = canvas.width = 1000, h = canvas.height = 70, g = canvas.getContext("2d"), step = x.length / w;
-  g.strokeStyle = "#0072B2";
-  g.beginPath();
-  for (let i = 0; i < w; i++) {
-    let low = 0, high = 0;
-    for (let j = Math.floor(i * step); j < (i + 1) * step; j++) { low = Math.min(low, x[j]); high = Math.max(high, x[j]); }
-    g.moveTo(i + 0.5, h / 2 - high * h / 2);
-    g.lineTo(i + 0.5, h / 2 - low * h / 2 + 0.5);
-  }
-  g.stroke();
-}
-
-function fft(re, im) {  // in place, radix 2
-  const n = re.length;
-  for (let i = 1, j = 0; i < n; i++) {
-    let bit = n >> 1;
-    for (; j & bit; bit >>= 1) j ^= bit;
-    j ^= bit;
-    if (i < j) { [re[i], re[j]] = [re[j], re[i]]; [im[i], im[j]] = [im[j], im[i]]; }
-  }
-  for (let size = 2; size <= n; size *= 2) {
-    for (let k = 0; k < size / 2; k++) {
-      const c = Math.cos(-2 * Math.PI * k / size), s = Math.sin(-2 * Math.PI * k / size);
-      for (let a = k; a < n; a += size) {
-        const b = a + size / 2, r = re[b] * c - im[b] * s, i = re[b] * s + im[b] * c;
-        re[b] = re[a] - r; im[b] = im[a] - i; re[a] += r; im[a] += i;
-      }
-    }
-  }
-}
-
-function spectrogram(canvas, x, rate) {  // dB over time and logarithmic frequency from 40 Hz, 80 dB deep
-  const size = 1024, frames = 160, rows = 96, low = 40;
-  canvas.width = frames; canvas.height = rows;
-  const g = canvas.getContext("2d"), image = g.createImageData(frames, rows), levels = new Float32Array(frames * rows);
-  let top = 1e-9;
-  for (let f = 0; f < frames; f++) {
-    const re = new Float32Array(size), im = new Float32Array(size), start = Math.round(f * x.length / frames - size / 2);
-    for (let i = 0; i < size; i++) re[i] = (x[start + i] || 0) * (0.5 - 0.5 * Math.cos(2 * Math.PI * i / size));
-    fft(re, im);
-    for (let r = 0; r < rows; r++) {
-      const bin = low * (rate / 2 / low) ** (r / (rows - 1)) / rate * size, k = Math.min(Math.round(bin), size / 2 - 1);
-      const power = re[k] ** 2 + im[k] ** 2;
-      levels[r * frames + f] = power;
-      top = Math.max(top, power);
-    }
-  }
-  for (let i = 0; i < levels.length; i++) {
-    const v = Math.max(0, 1 + Math.log10(Math.max(levels[i] / top, 1e-12)) / 8);
-    const at = ((rows - 1 - Math.floor(i / frames)) * frames + i % frames) * 4;
-    image.data.set([255 * Math.min(1, 1.6 * v), 255 * v * v, 255 * (v < 0.5 ? v : Math.abs(1 - 1.2 * v)), 255], at);
-  }
-  g.putImageData(image, 0, 0);
-}
 
 function render({ model, el }) {
-  const tab = Math.random().toString(36).slice(2), player = new Player();
+  const player = new Player();
   const root = make(el, "div", { className: "instrument", tabIndex: 0 });
   root.dataset.lmSuppressShortcuts = "true";  // JupyterLab would delete cells at "d d"
   const heard = root.heard = [];  // {n, name, ms, x}: what was played, for the curious and for tests
   let setup = null, shown = "", amounts = {}, labels = [], current = null, start = null, pads = [], last = 0;
-  let number = 0, gesture = 0, pending = null, waiting = false, watch = null;
+  let gesture = 0, pending = null, waiting = false;
 
   const say = (text, wrong = false) => { status.textContent = text; status.classList.toggle("wrong", wrong); };
-  const ask = (message, buffers = []) => {
-    const n = ++number;
-    model.send({ ...message, tab, n }, undefined, buffers);
-    clearTimeout(watch);
-    watch = setTimeout(() => {
-      waiting = false;
-      say("The kernel does not answer: it has ended, was restarted or is busy. Run the cells again.", true);
-    }, PATIENCE);
-    return n;
-  };
   const times = new Map();
-  const act = (message, buffers) => { player.wake(); times.set(ask(message, buffers), performance.now()); };
+  const act = (message, buffers) => { player.wake(); times.set(talk.ask(message, buffers), performance.now()); };
   const move = () => {  // the newest position, as soon as the one before is heard
     player.wake();
-    pending = { message: { do: "move", axes: shown, amounts: [...amounts[shown]], labels: [...labels], gesture: `${tab}-${gesture}` }, at: performance.now() };
+    pending = { message: { do: "move", axes: shown, amounts: [...amounts[shown]], labels: [...labels], gesture: `${talk.tab}-${gesture}` }, at: performance.now() };
     if (!waiting) next();
   };
   const next = () => {
@@ -126,7 +24,7 @@ function render({ model, el }) {
     const { message, at } = pending;
     pending = null;
     waiting = true;
-    times.set(ask(message), at);
+    times.set(talk.ask(message), at);
   };
 
   // ---- starts
@@ -134,7 +32,9 @@ function render({ model, el }) {
   const label = make(top, "select", { title: "label of a draw or a clip" });
   const temperature = make(top, "input", { type: "number", min: 0, max: 3, step: 0.1, value: 1, title: "temperature of a draw", style: "width:4em" });
   make(top, "button", { className: "draw", textContent: "draw", title: "a new sound from the prior", onclick: () => act({ do: "draw", label: label.value, temperature: +temperature.value || 0 }) });
-  make(top, "button", { className: "clip", textContent: "clip", title: "a random clip of the store, as the model gives it back", onclick: () => act({ do: "clip", label: label.value }) });
+  const fetch = () => act({ do: "clip", label: label.value, like: like.value });
+  make(top, "button", { className: "clip", textContent: "clip", title: "a clip of the store, as the model gives it back: any of this label and name", onclick: fetch });
+  const like = make(top, "input", { className: "like", placeholder: "part of its name", style: "width:9em", onchange: fetch });
   const file = make(make(top, "label", {}, "file "), "input", { type: "file", accept: "audio/*", className: "file" });
   file.onchange = async () => {
     const chosen = file.files[0];
@@ -172,7 +72,7 @@ function render({ model, el }) {
     fidelity.textContent = `directions: ${(100 * setup.share[k - 1]).toFixed(0)} % of the variance`;
     act({ do: "keep", k });
   };
-  const morph = make(left, "div", { className: "row" }), list = make(left, "div", { className: "sliders" });
+  const morph = make(left, "div", { className: "row morph" }), list = make(left, "div", { className: "sliders" });
   const locks = () => [...list.querySelectorAll("input[type=checkbox]")].map((box) => box.checked);
   const grab = () => { gesture += 1; };
   const sliders = () => {
@@ -236,7 +136,7 @@ function render({ model, el }) {
   const between = plane("plane", (x, y) => {
     player.wake();
     between.dot(x, y);
-    pending = { message: { do: "plane", corners: corners.map((c) => +c.value), at: [x, y], gesture: `${tab}-${gesture}` }, at: performance.now() };
+    pending = { message: { do: "plane", corners: corners.map((c) => +c.value), at: [x, y], gesture: `${talk.tab}-${gesture}` }, at: performance.now() };
     if (!waiting) next();
   });
   const corners = ["upper left", "upper right", "lower left", "lower right"].map((title) => make(between.head, "select", { title }));
@@ -249,12 +149,12 @@ function render({ model, el }) {
     if (!pads[i]) return say(`Pad ${i + 1} is empty: right click, or shift and ${i + 1}, puts the current sound there.`);
     last = i;
     rack.querySelectorAll(".pad").forEach((p, j) => p.classList.toggle("last", j === i));
-    player.play(pads[i].x, setup.rate, semitones, false);
+    player.play(pads[i].x, setup.rate, { semitones, alone: false });
     heard.push({ pad: i, semitones, name: pads[i].name, x: pads[i].x });
   };
   const put = (i) => act({ do: "pad", pad: i });
   root.onkeydown = (event) => {
-    if (!setup || event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input[type=number], select")) return;
+    if (!setup || event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input[type=number], input.like, select")) return;
     const digit = /^Digit([1-8])$/.exec(event.code), key = KEYS.indexOf(event.key);
     if (digit) event.shiftKey ? put(digit[1] - 1) : hit(digit[1] - 1);
     else if (key >= 0) event.repeat || hit(last, key);
@@ -283,10 +183,11 @@ function render({ model, el }) {
       between.dot(0.5, 0.5);
       say("");
     },
-    sound(m, x) {
+    sound(m, [bytes]) {
+      const x = samples(bytes);
       current = x;
       if (m.start) start = x;
-      const mine = m.tab === tab;
+      const mine = m.mine;
       if (mine && !m.quiet) {
         player.play(x, setup.rate);
         heard.push({ n: m.n, name: m.name, ms: performance.now() - times.get(m.n), x });
@@ -305,32 +206,22 @@ function render({ model, el }) {
       requestAnimationFrame(() => { if (current === x) { waveform(wave, x); spectrogram(spectrum, x, setup.rate); } });
       if (mine) say(m.said || "");
     },
-    pad(m, x) {
+    pad(m, [bytes]) {
+      const x = samples(bytes);
       pads[m.pad] = { x, name: m.name };
       const pad = rack.children[m.pad];
       pad.classList.add("full");
       pad.textContent = `${m.pad + 1} ${m.name}`;
     },
-    saved(m, x, bytes) {
-      if (m.tab !== tab) return;
+    saved(m, [bytes]) {
+      if (!m.mine) return;
       say(m.text + " ");
       make(status, "a", { textContent: "download", download: m.file, href: URL.createObjectURL(new Blob([bytes], { type: "audio/wav" })) });
     },
-    said(m) { if (m.tab === tab) say(m.text); },
-    error(m) { if (m.tab === tab) say(m.text, true); },
+    said(m) { if (m.mine) say(m.text); },
   };
-  const hear = (m, buffers) => {
-    if (m.what === "setup" && (setup || m.tab !== tab)) return;
-    if (!setup && m.what !== "setup") return;
-    if (m.tab === tab) clearTimeout(watch);
-    answers[m.what]?.(m, buffers.length && m.what !== "saved" ? samples(buffers[0]) : null, buffers[0]);
-    if (m.tab === tab && waiting) next();
-  };
-  model.on("msg:custom", hear);
-  say("Waiting for the kernel ...");
-  ask({ do: "hello" });
-  const greet = setInterval(() => (setup ? clearInterval(greet) : model.send({ do: "hello", tab })), 1000);  // a page may be there before its channel
-  return () => { model.off("msg:custom", hear); clearInterval(greet); clearTimeout(watch); player.context?.close(); };
+  const talk = converse(model, say, answers, { after: () => waiting && next(), gone: () => { waiting = false; } });
+  return () => { talk.close(); player.context?.close(); };
 }
 
 export default { render };

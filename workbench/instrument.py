@@ -3,14 +3,11 @@
 import itertools
 import json
 import tempfile
-import threading
 import time
-from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import anywidget
 import numpy as np
 import torch
 from IPython.display import HTML
@@ -21,8 +18,9 @@ from workbench.autoencoder import Autoencoder, limited
 from workbench.data import Clips
 from workbench.directions import Axes
 from workbench.errors import UsageError
+from workbench.widgets import Answering, face
 
-__all__ = ["STARS", "Instrument", "State", "render", "starred", "stars"]
+__all__ = ["STARS", "Instrument", "State", "playable", "render", "starred", "stars"]
 
 PADS, HISTORY = 8, 500
 UPLOAD = 30.0  # s read of a file, in which its first clip is looked for
@@ -45,12 +43,10 @@ class State:
     amounts: tuple[float, ...] = ()
 
 
-class Instrument(anywidget.AnyWidget):
+class Instrument(Answering):
     """Play a trained model: sliders over a choice of axes, undo, a plane between sounds, eight pads.
 
-    Sounds are decoded in a thread of their own, so that the kernel stays free; of moves that come while one is being
-    decoded only the newest is rendered. A sound is sent as raw samples and played by WebAudio. Nothing is kept in the
-    notebook's widget state.
+    A sound is sent as raw samples and played by WebAudio. Nothing is kept in the notebook's widget state.
 
     Arguments:
         model, clips: a single-vector model and the store that it was trained on. source: its run folder, which keeps
@@ -58,24 +54,20 @@ class Instrument(anywidget.AnyWidget):
             variance that the principal directions on offer hold together.
     """
 
-    _esm = Path(__file__).with_name("instrument.js")
-    _css = Path(__file__).with_name("instrument.css")
+    _esm = face("instrument.js")
+    _css = Path(__file__).with_name("widgets.css")
 
     def __init__(
         self, model: Autoencoder, clips: Clips, source: Path, out: Path, fidelity: float = 0.95, seed: int = 0
     ):
-        if model.prior is None:
-            raise UsageError(
-                f"A '{model.family}' model has no single vector for a clip; play a family that has one, as 'wave'."
-            )
+        playable(model)
         if not 0 < fidelity <= 1:
             raise UsageError(
                 f"A fidelity of {fidelity} was asked; it is a share of the variance between 0 and 1, as 0.95."
             )
         self.model, self.clips, self.source, self.out = model.eval(), clips, Path(source), Path(out)
         self.z = latents.codes(model, clips, self.source)
-        fit = np.flatnonzero(clips.index.split == "train")
-        z, c = self.z[fit], torch.from_numpy(clips.context(fit)) if model.labels else None
+        z = self.z[np.flatnonzero(clips.index.split == "train")]
         principal = directions.by_principal(z)
         self.centre, self.share = z.mean(0, keepdim=True), principal.vectors.square().sum(1).cumsum(0)
         self.share = self.share / self.share[-1]
@@ -83,9 +75,9 @@ class Instrument(anywidget.AnyWidget):
         self.principal = principal
         offered = {
             "what the ear measures": directions.by_ear(model, clips, self.source, seed),
-            "latents": directions.by_latent(model, z, c, seed),
+            "latents": directions.by_latent(model, clips, self.source, seed),
             "principal directions": Axes(principal.names[:k], principal.effects[:k], principal.vectors[:k]),
-            "base space of the flow": directions.by_base(model, z, c, seed),
+            "base space of the flow": directions.by_base(model, clips, self.source, seed),
         }
         self.axes: Mapping[str, Axes] = {
             name: axes for name, axes in offered.items() if axes is not None and axes.names
@@ -94,20 +86,9 @@ class Instrument(anywidget.AnyWidget):
         self.history, self.place, self.gesture = [], -1, None
         self.random = np.random.default_rng(seed)
         self.seeds = itertools.count(seed)
-        self._jobs, self._more = deque(), threading.Condition()
-        super().__init__()
-        self.on_msg(lambda _, message, buffers: self.ask(message, buffers))
+        self.followers: list[Callable[[State], None]] = []
         self.begin(self.drawn())
-        threading.Thread(target=self._work, daemon=True).start()
-
-    def _repr_mimebundle_(self, **kwargs):
-        bundle = super()._repr_mimebundle_(**kwargs)
-        data = bundle[0] if isinstance(bundle, tuple) else bundle
-        data["text/plain"] = (
-            "The instrument plays while its kernel runs. If you see this text, trust the notebook (in JupyterLab: View, "
-            "Activate Command Palette, Trust Notebook; or `jupyter trust FILE`) and run its cells."
-        )
-        return bundle
+        super().__init__()
 
     # ------------------------------------------------------------------------------------------------- the work
 
@@ -131,31 +112,6 @@ class Instrument(anywidget.AnyWidget):
         self.place, self.gesture = len(self.history) - 1, gesture
         return state
 
-    def ask(self, message: dict, buffers: list) -> None:
-        """Take a wish from a page; it is answered from the thread."""
-        kind = (message.get("do"), message.get("tab"))
-        with self._more:
-            if message.get("do") in ("move", "plane") and self._jobs:
-                waits = self._jobs[-1][0]
-                if (waits.get("do"), waits.get("tab")) == kind:  # of places on the way only the newest counts
-                    self._jobs.pop()
-            self._jobs.append((message, [bytes(b) for b in buffers]))
-            self._more.notify()
-
-    def _work(self) -> None:
-        while True:
-            with self._more:
-                while not self._jobs:
-                    self._more.wait()
-                job, with_it = self._jobs.popleft()
-            to = {"tab": job.get("tab"), "n": job.get("n")}
-            try:
-                self.answer(job, with_it, to)
-            except UsageError as error:
-                self.send({"what": "error", "text": str(error), **to})
-            except Exception as error:  # a thread that dies in silence leaves a page that does nothing
-                self.send({"what": "error", "text": f"{type(error).__name__}: {error}", **to})
-
     def answer(self, m: dict, buffers: list[bytes], to: dict) -> None:
         match m["do"]:
             case "hello":
@@ -169,7 +125,8 @@ class Instrument(anywidget.AnyWidget):
             case "draw":
                 self.tell(self.begin(self.drawn(m.get("label") or None, float(m["temperature"]))), to, start=True)
             case "clip":
-                self.tell(self.begin(self.clip(m.get("row"), m.get("label") or None)), to, start=True)
+                clip = self.clip(None, m.get("label") or None, m.get("like") or "")
+                self.tell(self.begin(clip), to, start=True)
             case "upload":
                 state, said = self.upload(m["name"], buffers[0])
                 self.tell(self.begin(state), to, start=True, said=said)
@@ -220,6 +177,8 @@ class Instrument(anywidget.AnyWidget):
             },
             [x.tobytes()],
         )
+        for follow in self.followers:
+            follow(state)
 
     def setup(self) -> dict:
         return {
@@ -240,16 +199,25 @@ class Instrument(anywidget.AnyWidget):
         word = label or (self.model.labels[int(c.argmax())] if c is not None else "draw")
         return State(z, c, f"{word} {seed}" + (f" at {temperature:g}" if temperature != 1 else ""), z)
 
-    def clip(self, row: int | None = None, label: str | None = None) -> State:
-        """A clip of the store by its row, or a random one (of a label)."""
+    def clip(self, row: int | None = None, label: str | None = None, like: str = "") -> State:
+        """A clip of the store by its row, or a random one of those with a label, and with `like` in path or name."""
         if row is None:
-            rows = np.flatnonzero(self.clips.index.label == label) if label else np.arange(len(self.clips))
+            index = self.clips.index
+            named = [index[column].str.contains(like, case=False, regex=False) for column in ("path", "name")]
+            rows = named[0] | named[1]
+            rows = np.flatnonzero(rows & (index.label == label) if label else rows)
             if not len(rows):
-                raise UsageError(f"The store has no clip labelled '{label}'.")
+                with_label = f" labelled '{label}'" if label else ""
+                raise UsageError(f"None of the {len(index):,} clips{with_label} has '{like}' in its name or path.")
             row = int(self.random.choice(rows))
-        z, named = self.z[row : row + 1], self.clips.index.iloc[row]
+        z = self.z[row : row + 1]
         c = torch.from_numpy(self.clips.context([row])) if self.model.labels else None
-        return State(z, self.known(z, c), f"{named.label} {named['name']}", z)
+        return State(z, self.known(z, c), self.called(row), z)
+
+    def called(self, row: int) -> str:
+        """A clip's label and name."""
+        clip = self.clips.index.iloc[row]
+        return clip["name"] if clip["name"].startswith(clip.label) else f"{clip.label} {clip['name']}"
 
     def upload(self, name: str, data: bytes) -> tuple[State, str]:
         """A sound file: its first clip, as the store would take it in, and what of the file that leaves out."""
@@ -341,6 +309,14 @@ class Instrument(anywidget.AnyWidget):
         kept = [*stars(self.source), {**self.note(state), "made": runs.now()}]
         files.write_json(self.source / STARS, kept)
         return len(kept)
+
+
+def playable(model: Autoencoder) -> None:
+    """Refuse a family whose clips are no single vectors."""
+    if model.prior is None:
+        raise UsageError(
+            f"A '{model.family}' model has no single vector for a clip; play a family that has one, as 'wave'."
+        )
 
 
 def stars(source: Path) -> list[dict]:

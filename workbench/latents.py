@@ -1,6 +1,9 @@
 """Where sounds lie: does the decoder use the latent, and along which directions do clips differ?"""
 
+import contextlib
 import os
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,14 +11,16 @@ import numpy as np
 import pandas as pd
 import safetensors.torch
 import torch
+from sklearn.manifold import trustworthiness
 from torch import Tensor
 
+from workbench import files
 from workbench.autoencoder import Autoencoder
 from workbench.data import Clips
 from workbench.errors import UsageError
 from workbench.losses import spectral_distance
 
-__all__ = ["Fidelity", "Usage", "codes", "fidelity", "fidelity_of", "usage"]
+__all__ = ["Chart", "Fidelity", "Usage", "chart", "codes", "fidelity", "fidelity_of", "kept", "near", "usage"]
 
 ACTIVE = 0.01  # variance of a dimension's posterior mean over clips (Burda et al., 2016, arXiv 1509.00519)
 FEW = 16  # clips; with fewer neither the rise nor a variance means much
@@ -99,18 +104,28 @@ def usage(model: Autoencoder, clips: Clips, n: int = 128, seed: int = 0) -> Usag
 
 def codes(model: Autoencoder, clips: Clips, folder: Path | None = None) -> Tensor:
     """The posterior mean of every clip, (N, L), kept in `folder` (the run's) until store or model change."""
-    kept = None if folder is None else Path(folder) / "latents.safetensors"
-    made_of = {"data": clips.fingerprint, "clips": str(len(clips)), "model": model.fingerprint()}
-    if kept is not None and kept.is_file():
-        with safetensors.safe_open(kept, "pt") as file:
+    return kept(folder, "latents", model, clips, lambda: model.latents(clips))
+
+
+def kept(
+    folder: Path | None, name: str, model: Autoencoder, clips: Clips, make: Callable[[], Tensor], **asked
+) -> Tensor:
+    """What `make` gives, from NAME.safetensors in `folder` where that was made of the same model, clips and `asked`."""
+    if folder is None:
+        return make()
+    path = Path(folder) / f"{name}.safetensors"
+    made_of = {"data": clips.fingerprint, "clips": len(clips), "model": model.fingerprint(), **asked}
+    made_of = {key: str(value) for key, value in made_of.items()}
+    if path.is_file():
+        with contextlib.suppress(safetensors.SafetensorError), safetensors.safe_open(path, "pt") as file:
             if file.metadata() == made_of:
-                return file.get_tensor("z")
-    z = model.latents(clips)
-    if kept is not None:
-        part = kept.with_suffix(f".{os.getpid()}.part")
-        safetensors.torch.save_file({"z": z.contiguous()}, part, made_of)
-        part.replace(kept)
-    return z
+                return file.get_tensor(name)
+    value = make()
+    part = path.with_suffix(f".{os.getpid()}.part")
+    with files.room(path):
+        safetensors.torch.save_file({name: value.contiguous()}, part, made_of)
+        part.replace(path)
+    return value
 
 
 def nats(model: Autoencoder, h: Tensor, noise: Tensor) -> Tensor:
@@ -170,3 +185,79 @@ def fidelity(fit: np.ndarray, held: np.ndarray, seed: int = 0, repeats: int = 20
     shares = draws.cumsum(1) / draws.sum(1, keepdims=True)
     low, high = np.quantile(shares, [0.025, 0.975], axis=0)
     return Fidelity(len(held), energy.sum(0).cumsum() / energy.sum(), low, high)
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A map of latents: places of all clips (N, d) and of draws from the prior (n, d), in one UMAP.
+
+    z, c: latents (n, L) and labels of the draws · trust: share of the map's neighbourhoods that are neighbourhoods of
+    the latents, 1 at best and about 0.5 by chance (trustworthiness; Venna and Kaski, 2001,
+    https://doi.org/10.1007/3-540-44668-0_68), on up to 2,000 clips
+    """
+
+    clips: np.ndarray
+    draws: np.ndarray
+    z: Tensor
+    c: Tensor | None
+    trust: float
+
+    def __str__(self) -> str:
+        return (
+            f"{len(self.clips):,} clips and {len(self.draws)} draws on the map; its neighbourhoods are those of the latents "
+            f"to {self.trust:.2f} (trustworthiness: 1 at best, about 0.5 by chance)."
+        )
+
+
+def chart(
+    model: Autoencoder,
+    clips: Clips,
+    folder: Path | None = None,
+    dimensions: int = 2,
+    draws: int = 200,
+    neighbours: int = 15,
+    seed: int = 0,
+) -> Chart:
+    """Lay latents out on a map in 2 or 3 dimensions; `folder` keeps it, since it takes a minute for 20,000 clips.
+
+    UMAP (McInnes, Healy and Melville, 2018, https://arxiv.org/abs/1802.03426) by Euclidean distance of posterior means.
+    Draws are laid out together with the clips: placed afterwards, among their neighbours, they would seem to lie among
+    clips wherever they are.
+    """
+    if dimensions not in (2, 3) or neighbours < 2 or draws < 0:
+        raise UsageError(
+            f"A map in {dimensions} dimensions of {neighbours} neighbours and {draws} draws was asked; 2 or 3 dimensions "
+            "are drawn, of at least 2 neighbours and any number of draws."
+        )
+    drawn, c = model.draw(max(draws, 1), seed=seed)
+    drawn, c = drawn[:draws], None if c is None else c[:draws]
+    z = torch.cat([codes(model, clips, folder), drawn]).numpy()
+    if len(z) < 3 * neighbours:
+        raise UsageError(
+            f"{len(clips)} clips and {draws} draws are too few for a map of {neighbours} neighbours each, which takes "
+            f"{3 * neighbours}: lower `neighbours` or add clips."
+        )
+
+    def fit() -> Tensor:
+        import umap  # compiles itself for seconds: only who has no map yet waits for it
+
+        print(f"Laying out {len(z):,} latents in {dimensions} dimensions; this is done once ...")
+        with warnings.catch_warnings(action="ignore"):  # of the single thread that a seed means
+            made = umap.UMAP(neighbours, n_components=dimensions, random_state=seed, n_jobs=1).fit_transform(z)
+        return torch.from_numpy(np.asarray(made, np.float32))
+
+    name = f"map-{dimensions}d"
+    places = kept(folder, name, model, clips, fit, draws=draws, neighbours=neighbours, seed=seed).numpy()
+    some = np.random.default_rng(seed).permutation(len(clips))[:2000]
+    k = min(neighbours, len(some) // 2 - 1)
+    trust = float(trustworthiness(z[some], places[some], n_neighbors=k)) if k > 0 else float("nan")
+    return Chart(places[: len(clips)], places[len(clips) :], drawn, c, trust)
+
+
+def near(points: np.ndarray, place: np.ndarray, k: int = 8) -> tuple[np.ndarray, np.ndarray]:
+    """The k points (n, d) nearest to a place (d,), and weights that sum to 1, as the inverse square of the distance."""
+    distance = np.square(points - place).sum(1)
+    rows = np.argpartition(distance, min(k, len(points)) - 1)[:k]
+    rows = rows[distance[rows].argsort()]
+    weights = 1 / np.maximum(distance[rows], 1e-9 * max(distance[rows[-1]], 1e-12))
+    return rows, (weights / weights.sum()).astype(np.float32)

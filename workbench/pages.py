@@ -30,6 +30,8 @@ def write(notebook: Path) -> Path:
         if "outputs" in cell:
             cell.outputs = [output for output in cell.outputs if not _live_only(output)]
         for output in cell.get("outputs", ()):
+            if "text/html" in output.get("data", {}):  # what stands in for a widget
+                output.data.pop(WIDGET, None)
             if FIGURE in output.get("data", {}):
                 plotly = plotly or _plotly()
                 output.data["text/html"] = _drawn(output.data.pop(FIGURE))

@@ -21,7 +21,17 @@ from workbench.distributions import PRIORS, keyed_noise, prior
 from workbench.errors import UsageError
 from workbench.losses import spectral_distance
 
-__all__ = ["Draws", "beside", "draws", "nearest", "open_run", "pca_griffin_lim", "priors", "reconstructions", "side_by_side"]
+__all__ = [
+    "Draws",
+    "beside",
+    "draws",
+    "nearest",
+    "open_run",
+    "pca_griffin_lim",
+    "priors",
+    "reconstructions",
+    "side_by_side",
+]
 
 MOST = 128  # held-out clips a report decodes, and clips of one label it draws at most
 PCA_CLIPS = 2048
@@ -30,6 +40,9 @@ PCA_CLIPS = 2048
 def open_run(source) -> tuple[Autoencoder, Clips]:
     """The model of a run and the clips that it was trained on, refused where they no longer fit together."""
     record = runs.read(source)
+    if (stands := runs.status(source)) != "finished" and not (Path(source) / "model.safetensors").is_file():
+        then = "wait for it" if stands == "running" else f"go on with it: `workbench run train --out {source} --resume`"
+        raise UsageError(f"{source} is {stands}, so there is no model in it yet: {then}, or take another run.")
     model = autoencoder.load(source)
     clips = Clips(_store(Path(source), record["settings"]["store"]), labels=record["settings"]["labels"] or None)
     model.check(clips)

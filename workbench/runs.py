@@ -252,7 +252,7 @@ def read(folder) -> dict:
 
 def go_home() -> None:
     """Leave the folder where JupyterLab or Voila start a notebook, so that paths mean the same as in a terminal."""
-    if home := os.environ.get("WORKBENCH_HOME"):  # set by `workbench app`
+    if home := os.environ.get("WORKBENCH_HOME"):  # set by `workbench app` and `workbench lab`
         os.chdir(home)
         return
     for folder in (Path.cwd(), *Path.cwd().parents):

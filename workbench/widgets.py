@@ -1,15 +1,85 @@
-"""What one touches in a notebook: the blind game "real or made?"."""
+"""What one touches in a notebook: what widgets with a kernel behind them share, and the blind game "real or made?"."""
 
 import html
 import json
+import threading
+from collections import deque
 from pathlib import Path
 
+import anywidget
 import numpy as np
+import traitlets
 from IPython.display import HTML
 
 from . import figures
+from .errors import UsageError
 
-__all__ = ["real_or_made"]
+__all__ = ["Answering", "face", "real_or_made"]
+
+NEWEST = ("hello", "move", "plane", "place", "show")  # wishes of which a later one makes an earlier one pointless
+ALONE = (
+    "Here stands something to play with while its kernel runs. In JupyterLab: trust the notebook (View, Activate Command "
+    "Palette, Trust Notebook; or jupyter trust FILE) and run its cells. Without code: workbench app RUN."
+)
+
+
+def face(name: str) -> str:
+    """The JavaScript of a widget: what all share, and its own."""
+    return "".join(Path(__file__).with_name(n).read_text(encoding="utf-8") + "\n" for n in ("widgets.js", name))
+
+
+class Answering(anywidget.AnyWidget):
+    """A widget that answers its pages from a thread, one wish after another, so that the kernel stays free.
+
+    A wish is a message {do, tab, n, ...} with buffers, given to `answer`. Of wishes of one page that wait and of which
+    only the newest counts, as places of a slider on its way, the others are dropped. A widget made `beside` another
+    shares its thread, and so its state. Nothing goes into the notebook's widget state.
+    """
+
+    layout = traitlets.Any(None).tag(sync=True)  # none of ipywidgets' own models: see notebooks.serve
+
+    def __init__(self, beside: "Answering | None" = None):
+        super().__init__()
+        self._wishes, self._more = (
+            (deque(), threading.Condition()) if beside is None else (beside._wishes, beside._more)
+        )
+        self.on_msg(lambda _, message, buffers: self.ask(message, buffers))
+        if beside is None:
+            threading.Thread(target=self._work, daemon=True).start()
+
+    def answer(self, m: dict, buffers: list[bytes], to: dict) -> None:
+        """Do what a page asked for, and `send` it what came of it, with `to` among the content."""
+        raise NotImplementedError
+
+    def ask(self, message: dict, buffers: list) -> None:
+        wish = (self, message, [bytes(b) for b in buffers])
+        with self._more:
+            if self._wishes and message.get("do") in NEWEST:
+                widget, last, _ = self._wishes[-1]
+                if widget is self and all(last.get(key) == message.get(key) for key in ("do", "tab")):
+                    self._wishes.pop()
+            self._wishes.append(wish)
+            self._more.notify()
+
+    def _work(self) -> None:
+        while True:
+            with self._more:
+                while not self._wishes:
+                    self._more.wait()
+                widget, message, buffers = self._wishes.popleft()
+            to = {"tab": message.get("tab"), "n": message.get("n")}
+            try:
+                widget.answer(message, buffers, to)
+            except UsageError as error:
+                widget.send({"what": "error", "text": str(error), **to})
+            except Exception as error:  # a thread that dies in silence leaves a page that does nothing
+                widget.send({"what": "error", "text": f"{type(error).__name__}: {error}", **to})
+
+    def _repr_mimebundle_(self, **kwargs):
+        bundle = super()._repr_mimebundle_(**kwargs)
+        data = bundle[0] if isinstance(bundle, tuple) else bundle
+        data["text/plain"], data["text/html"] = ALONE, f"<p><i>{ALONE}</i></p>"
+        return bundle
 
 
 def real_or_made(real, made, rate: float, seed: int = 0, trials: int = 20) -> HTML:
