@@ -69,11 +69,9 @@ def browse() -> None:
                     break
                 except Error:
                     time.sleep(0.5)
-            page.wait_for_selector(".latent-map", timeout=60_000, state="attached")
-            timed(
-                "in the page, until it is drawn",
-                lambda: page.wait_for_selector(".latent-map[data-points]", timeout=60_000),
-            )
+            page.wait_for_selector(".latent-map[data-points]", timeout=120_000)
+            drawn = page.evaluate("document.querySelector('.latent-map').drawn")
+            print(f"in the page, until it is drawn: {drawn / 1000:.1f} s")
             page.locator(".latent-map .chart").scroll_into_view_if_needed()
             page.wait_for_timeout(2000)
             for x, y in page.evaluate(PLACES):

@@ -161,3 +161,10 @@ def test_a_player_holds_the_clip_as_it_is_and_escapes_its_name():
     assert row.count("<audio") == row.count("<figcaption") == 3
     with pytest.raises(ValueError, match="2 names came with 3 clips"):
         figures.audio_row(np.zeros((3, 10)), 8000, ["a", "b"])
+
+
+def test_without_a_chrome_figures_are_not_saved_and_that_is_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("BROWSER_PATH", str(tmp_path / "none"))
+    figures.save_all({tmp_path / "a.pdf": EVERY["bars"]()})
+    assert "not saved" in (said := capsys.readouterr().out) and "install chromium" in said
+    assert not list(tmp_path.iterdir())

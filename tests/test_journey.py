@@ -153,6 +153,8 @@ def test_mistakes_end_in_a_sentence(journey):
     assert "known are" in said("run", "train", "-p", "store", "stores/a", "-p", "family", "gan", "--out", "runs/x2")
     assert "stores/none" in said("run", "train", "-p", "store", "stores/none", "--out", "runs/x3")
     (journey / "empty").mkdir()
+    assert "workbench run train" in workbench("app", cwd=journey / "empty", code=1)  # there is no run at all
+    assert "is a run of 1_data, and 2_train is needed" in said("app", "runs/data")
     assert "empty" in said("run", "data", "-p", "source", "empty", "-p", "store", "stores/e", "--out", "runs/x4")
 
 
@@ -210,5 +212,6 @@ def test_a_frame_model_is_reported_without_draws(journey):
     settings = ["-p", "store", "stores/a", "-p", "family", "frame", "-p", "preset", "tiny"]
     workbench("run", "train", *settings, "--out", "runs/frame", cwd=journey)
     text = workbench("run", "report", "-p", "run", "runs/frame", "--out", "runs/frame-report", cwd=journey)
+    assert "no single vector for a clip" in workbench("app", "runs/frame", cwd=journey, code=1)
     assert "priors and draws are left out" in text
     assert "no prior over whole clips" in workbench("generate", "runs/frame", "--out", "d", cwd=journey, code=1)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from workbench import models, report
+from workbench import models, report, runs
 from workbench.distributions import PRIORS
+from workbench.errors import UsageError
 from workbench.losses import spectral_distance
 
 
@@ -30,6 +31,15 @@ def test_the_store_of_a_run_is_found_from_another_folder(tmp_path, monkeypatch):
     assert report._store(run, "stores/a") == store
     with pytest.raises(ValueError, match=r"was trained on the store stores/b.*workbench run data"):
         report._store(run, "stores/b")
+
+
+def test_an_unfinished_run_says_how_to_go_on(clips, tmp_path):
+    run = runs.start(tmp_path / "a", {"store": str(clips.store), "labels": []}, notebook="2_train")
+    with pytest.raises(UsageError, match="is running, so there is no model in it yet: wait for it"):
+        report.open_run(tmp_path / "a")
+    run.close()
+    with pytest.raises(UsageError, match=r"is interrupted, .*workbench run train --out .*a --resume"):
+        report.open_run(tmp_path / "a")
 
 
 def test_more_components_come_nearer(clips):

@@ -13,6 +13,7 @@ __all__ = [
     "matrix",
     "player",
     "save",
+    "save_all",
     "scatter",
     "show_clips",
     "show_offline",
@@ -28,7 +29,7 @@ import plotly.io as pio
 from plotly.subplots import make_subplots
 
 from .audio import encode
-from .paper import NoChrome, browser, chrome, save
+from .paper import NoChrome, browser, chrome, save, save_all
 from .style import COLOURS, CONFIG, GREY, PANEL, PATTERNS, SCALE, SYMBOLS, styled
 
 

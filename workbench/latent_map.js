@@ -3,6 +3,7 @@
 function render({ model, el }) {
   const player = new Player(), root = make(el, "div", { className: "latent-map" });
   const heard = root.heard = [];  // {name, ms, sounds}: what was played, for the curious and for tests
+  const begun = performance.now();
   let setup = null, flat = true, asked = 0;
   const top = make(root, "div", { className: "row" });
   const colour = make(make(top, "label", {}, "colour "), "select", { className: "colour", onchange: () => show() });
@@ -30,6 +31,7 @@ function render({ model, el }) {
       flat = m.dimensions === 2;
       await window.Plotly.react(chart, figure.data, figure.layout, setup.config);
       if (!chart.clicks) { chart.clicks = true; chart.on("plotly_click", click); }
+      root.drawn ??= performance.now() - begun;  // ms
       root.dataset.points = figure.data.length;
       say("");
     },

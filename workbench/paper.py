@@ -1,11 +1,12 @@
 """Figures as files for print: pdf, svg and png, drawn by a Chrome that kaleido drives."""
 
-__all__ = ["NoChrome", "browser", "chrome", "save"]
+__all__ = ["NoChrome", "browser", "chrome", "save", "save_all"]
 
 import contextlib
 import os
 import shutil
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import plotly.graph_objects as go
@@ -57,6 +58,16 @@ def save(fig: go.Figure, path, width_cm: float = 15.0, height_cm: float | None =
         scale = 3 if kind == "png" else 1
         path.write_bytes(pio.to_image(fig, kind, width=round(width_cm * pixels), height=height, scale=scale))
     return path
+
+
+def save_all(figs: Mapping[Path, go.Figure], width_cm: float = 15.0) -> None:
+    """Save figures {path: figure} by one Chrome, and say so where there is none: what shows them goes on."""
+    try:
+        with browser():
+            for path, fig in figs.items():
+                save(fig, path, width_cm)
+    except NoChrome as missing:
+        print(f"The figures are not saved as files. {missing}")
 
 
 def _need_chrome() -> None:
