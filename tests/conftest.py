@@ -9,6 +9,20 @@ import pytest
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
+PARAMETERS = """
+out: str = ""  # the run folder
+resume: bool = False
+replace: bool = False
+steps: int = 100  # how many
+rate: float = 0.1  # learning rate
+name: str = "a"  # what to call it
+flow: bool = True
+label: str | None = None  # a class
+sizes: list[int] = [1, 2]
+settings: dict = {}
+free = 3
+"""
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _threads():

@@ -11,22 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import PARAMETERS
 
 from workbench import __version__, cli, doctor, runs
 
-PARAMETERS = """
-out: str = ""  # the run folder
-resume: bool = False
-replace: bool = False
-steps: int = 100  # how many
-rate: float = 0.1  # learning rate
-name: str = "a"  # what to call it
-flow: bool = True
-label: str | None = None  # a class
-sizes: list[int] = [1, 2]
-settings: dict = {}
-free = 3
-"""
 START = "from workbench import runs\nrun = runs.start(out, {}, notebook=NAME, resume=resume, replace=replace)"
 
 

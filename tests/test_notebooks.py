@@ -1,22 +1,9 @@
 """Laws of a notebook's parameters: what is read from its cell, and which values fit."""
 
 import pytest
+from conftest import PARAMETERS
 
 from workbench import notebooks, runs
-
-PARAMETERS = """
-out: str = ""  # the run folder
-resume: bool = False
-replace: bool = False
-steps: int = 100  # how many
-rate: float = 0.1  # learning rate
-name: str = "a"  # what to call it
-flow: bool = True
-label: str | None = None  # a class
-sizes: list[int] = [1, 2]
-settings: dict = {}
-free = 3
-"""
 
 
 @pytest.fixture
