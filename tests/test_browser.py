@@ -206,6 +206,34 @@ def test_two_axes_move_on_the_pad(page):
     assert [float(ranges.nth(i).input_value()) for i in (0, 1)] == [0, 0]
 
 
+def test_a_recorded_path_is_replayed_from_another_sound(page):
+    page.click("button.draw")
+    page.wait_for_timeout(500)
+    page.click("button.replay")
+    assert "no path yet" in page.inner_text(".instrument .say")
+    page.click("button.record")
+    slide(page, 12)
+    page.wait_for_timeout(500)
+    page.click("button.record")
+    assert re.search(r"A path of 12 moves, \d", said(page, "A path of"))
+    end = page.evaluate(HEARD)[-1]
+    slider = page.locator(".instrument .slider input[type=range]").first
+    slider.dblclick()
+    page.wait_for_timeout(500)
+    assert float(slider.input_value()) == 0
+    page.click("button.replay")
+    page.wait_for_timeout(2000)
+    assert page.evaluate(HEARD)[-1]["x"] == end["x"]
+    page.click("button.draw")
+    page.wait_for_timeout(500)
+    other = page.evaluate(HEARD)[-1]
+    page.click("button.replay")
+    page.wait_for_timeout(2000)
+    moved = page.evaluate(HEARD)[-1]
+    assert moved["name"] == other["name"] and float(slider.input_value()) == pytest.approx(0.12)
+    assert np.abs(np.subtract(moved["x"], end["x"])).max() > 1e-3
+
+
 def test_the_plane_lies_between_four_pads(page):
     for i in range(4):
         n = count(page)

@@ -184,6 +184,7 @@ def demo(
     typer.echo(f"Done in {(time.monotonic() - begun) / 60:.1f} minutes. Open these pages in a browser:")
     for page in pages:
         typer.echo(f"  {page.resolve()}")
+    typer.echo(f"Play it: {shlex.join(['workbench', 'app', str(out)])}")
 
 
 @app.command()

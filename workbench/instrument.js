@@ -9,13 +9,14 @@ function render({ model, el }) {
   root.dataset.lmSuppressShortcuts = "true";  // JupyterLab would delete cells at "d d"
   const heard = root.heard = [];  // {n, name, ms, x}: what was played, for the curious and for tests
   let setup = null, shown = "", amounts = {}, labels = [], current = null, start = null, pads = [], last = 0;
-  let gesture = 0, pending = null, waiting = false;
+  let gesture = 0, pending = null, waiting = false, path = [], recording = false;
 
   const say = (text, wrong = false) => { status.textContent = text; status.classList.toggle("wrong", wrong); };
   const times = new Map();
   const act = (message, buffers) => { player.wake(); times.set(talk.ask(message, buffers), performance.now()); };
   const move = () => {  // the newest position, as soon as the one before is heard
     player.wake();
+    if (recording) path.push({ at: performance.now(), axes: shown, values: [...amounts[shown]] });
     pending = { message: { do: "move", axes: shown, amounts: [...amounts[shown]], labels: [...labels], gesture: `${talk.tab}-${gesture}` }, at: performance.now() };
     if (!waiting) next();
   };
@@ -55,6 +56,22 @@ function render({ model, el }) {
   button("around", "random moves along all axes that are not locked", () =>
     act({ do: "random", axes: shown, size: +size.value, free: locks().map((on, i) => (on ? -1 : i)).filter((i) => i >= 0) }));
   const size = make(bar, "input", { type: "range", min: 0.05, max: 1.5, step: 0.05, value: 0.5, title: "how far around", style: "width:80px" });
+  const record = button("record", "the moves of the sliders, until it is pressed again", () => {
+    recording = record.classList.toggle("on");
+    if (recording) path = [];
+    say(recording ? "Recording the sliders' moves; press record again to end." : path.length
+      ? `A path of ${path.length} moves, ${((path.at(-1).at - path[0].at) / 1000).toFixed(1)} s: replay plays it, from any sound.` : "No slider was moved.");
+  });
+  button("replay", "the recorded path, from the current start", () => {
+    if (recording || !path.length) return say("There is no path yet: press record, move sliders, and press record again.");
+    grab();
+    for (const { at, axes, values } of path) setTimeout(() => {
+      if (axes !== shown) { shown = kind.value = axes; sliders(); }
+      amounts[shown] = [...values];
+      stand();
+      move();
+    }, at - path[0].at);
+  });
   button("save", "a WAV file at full quality", () => act({ do: "save" }));
   button("star", "remember it in the run: 3_draw and 7_report show it again", () => act({ do: "star" }));
   button("pack", "all pads as a sample pack", () => act({ do: "pack" }));
