@@ -1,0 +1,214 @@
+"""Clips -> points (N, D) for metrics: by descriptors, or by CLAP; the one file that imports CLAP.
+
+A number about embeddings means something under one embedding only, so it carries its name: FAD-CLAP is not
+FAD-descriptors. Whatever changes a point is part of what a kept one is found by. Give real and drawn clips the same
+length: both embeddings hear how long a silence is.
+"""
+
+import hashlib
+import importlib.util
+import io
+import os
+import sys
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from workbench import audio, descriptors, files
+from workbench.errors import UsageError
+
+__all__ = ["CHECKPOINTS", "Checkpoint", "clap", "embed", "found", "sha256"]
+
+CLAP_RATE, CLAP_LENGTH = 48_000, 480_000  # Hz; values: CLAP listens to 10 s at once
+BATCH, MELS = 8, 32
+VARIABLE = "WORKBENCH_CLAP"  # the path of a checkpoint
+
+# of each descriptor: the floor of those heard as ratios, then the middle and the spread of the built-in pack and of
+# drum machines together. Fixed, so that a number is the same whatever else is measured.
+SCALES = {
+    "loudness": (None, -17, 4.5),
+    "crest": (None, 15, 3.8),
+    "log_attack": (None, -2.8, 0.67),
+    "decay": (1e-2, -1.5, 0.98),
+    "duration": (1e-2, -2.9, 0.85),
+    "temporal_centroid": (1e-3, -2.9, 0.99),
+    "centroid": (50, 8.0, 0.94),
+    "bandwidth": (50, 8.1, 0.48),
+    "rolloff": (50, 8.5, 1.1),
+    "flatness": (1e-4, -5.5, 2.4),
+    "low": (None, 0.27, 0.38),
+    "mid": (None, 0.38, 0.35),
+    "high": (None, 0.34, 0.38),
+    "zero_crossings": (10, 7.7, 1.5),
+    "pitch": (30, 4.5, 1.3),
+    "pitch_confidence": (None, 0.41, 0.42),
+}
+MEL_SCALE = ((4.3, 5.5), (8.1, 5.1))  # dB above the floor: middle and spread of the mean and of the deviation over time
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A published CLAP: its file, the network it is of, its SHA-256 ("" where none is known), and where it lies.
+
+    Wu et al., 2023, https://arxiv.org/abs/2211.06687
+    """
+
+    file: str
+    network: str
+    sha256: str
+    address: str = "https://huggingface.co/lukewys/laion_clap"
+
+
+CHECKPOINTS = {
+    "clap-music": Checkpoint(
+        "music_audioset_epoch_15_esc_90.14.pt",
+        "HTSAT-base",
+        "fae3e9c087f2909c28a09dc31c8dfcdacbc42ba44c70e972b58c1bd1caf6dedd",
+    ),
+    "clap-630k": Checkpoint("630k-audioset-best.pt", "HTSAT-tiny", ""),
+}
+
+
+def embed(
+    clips: np.ndarray,
+    rate: int,
+    name: str = "descriptors",
+    folder: Path | None = None,
+    checkpoint: Path | None = None,
+    trusted: str = "",
+) -> np.ndarray:
+    """Points (N, D) float32 of clips (N, T) in [-1, 1] at `rate` Hz, kept in `folder` for the next time.
+
+    "descriptors" (D = 80): what the ear measures, and mean and deviation over time of 32 log-mel bands, each on a fixed
+    scale. "clap-music", "clap-630k" (D = 512, unit norm): see `clap`; `checkpoint` and `trusted` are for these.
+    """
+    clips = np.asarray(clips, np.float32)
+    if clips.ndim != 2 or not len(clips):
+        raise ValueError(f"Clips have shape {clips.shape}, and (N, T) with N of 1 or more is embedded.")
+    if not np.isfinite(clips).all():
+        raise ValueError(
+            f"{int((~np.isfinite(clips)).any(1).sum())} of {len(clips)} clips hold values that are no numbers."
+        )
+    if name == "descriptors":
+        made_of, make = "descriptors 1", lambda: described(clips, rate)
+    elif name in CHECKPOINTS:
+        path, seal = found(name, checkpoint, trusted)
+        made_of = f"{name} {seal} mono soxr-HQ int16 repeatpad"
+        make = lambda: clap(clips, rate, path, CHECKPOINTS[name].network)  # noqa: E731
+    else:
+        raise UsageError(f"There is no embedding '{name}'; known are descriptors, {', '.join(CHECKPOINTS)}.")
+    if folder is None:
+        return make()
+    key = hashlib.sha256(f"{made_of} {rate} {clips.shape}".encode() + pcm(clips).tobytes()).hexdigest()[:24]
+    kept = Path(folder) / f"{name}-{key}.npy"
+    if kept.is_file():
+        return np.load(kept, allow_pickle=False)
+    points = make()
+    buffer = io.BytesIO()
+    np.save(buffer, points, allow_pickle=False)
+    with files.room(kept):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        part = kept.with_suffix(f".{os.getpid()}.part")
+        part.write_bytes(buffer.getvalue())
+        part.replace(kept)
+    return points
+
+
+def described(clips: np.ndarray, rate: int) -> np.ndarray:
+    values = descriptors.matrix(clips, rate)
+    for j, (floor, middle, spread) in enumerate(SCALES[n] for n in descriptors.NAMES):
+        heard = values[:, j] if floor is None else np.log(np.maximum(values[:, j], floor))
+        values[:, j] = (heard - middle) / spread
+    mels = [descriptors.log_mel(x, rate, MELS) for x in clips]
+    over_time = [np.array([f(m, axis=1) for m in mels]) for f in (np.mean, np.std)]
+    scaled = [(v - middle) / spread for v, (middle, spread) in zip(over_time, MEL_SCALE, strict=True)]
+    return np.concatenate([values, *scaled], axis=1).astype(np.float32)
+
+
+def pcm(clips: np.ndarray) -> np.ndarray:
+    return np.round(np.clip(clips, -1, 1) * 32767).astype(np.int16)
+
+
+# ------------------------------------------------------------------------------------------------------------- CLAP
+
+
+def found(name: str, checkpoint: Path | None = None, trusted: str = "") -> tuple[Path, str]:
+    """The file of a CLAP checkpoint (given, or named by WORKBENCH_CLAP) and its SHA-256, which is checked.
+
+    A checkpoint is a pickle and executes code when it is loaded: only a file is taken whose hash is the published one,
+    or the one that `trusted` names. Raises UsageError with what to fetch, or with both hashes.
+    """
+    wanted = CHECKPOINTS[name]
+    given = checkpoint or os.environ.get(VARIABLE)
+    if not given or not Path(given).is_file():
+        lies = f"{given} is no file" if given else "no checkpoint was named"
+        raise UsageError(
+            f"The embedding {name} needs {wanted.file}, and {lies}: fetch it from {wanted.address}, and give its path as "
+            f"`checkpoint` or in the environment variable {VARIABLE}; or use the embedding descriptors."
+        )
+    seal, expected = sha256(Path(given)), (trusted or wanted.sha256).lower()
+    if not expected:
+        raise UsageError(
+            f"The SHA-256 of {wanted.file} is not known here, and loading the file executes what is in it. That of {given} is "
+            f"{seal}: compare it with the publisher's, and give it as `trusted`."
+        )
+    if seal != expected:
+        raise UsageError(
+            f"{given} has the SHA-256 {seal}, and that of {wanted.file} is {expected}: it is another file or a broken "
+            "download, and is not loaded. Fetch it again."
+        )
+    return Path(given), seal
+
+
+@lru_cache
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def clap(clips: np.ndarray, rate: int, checkpoint: Path, network: str) -> np.ndarray:
+    """CLAP's audio embedding of clips (N, T), (N, 512) of unit norm: as laion_clap 1.1.7 makes it, without its text half.
+
+    Resampled to 48 kHz (soxr HQ), through 16 bits, and repeated as often as it fits whole into 10 s, the rest silence;
+    of longer clips the first 10 s count.
+    """
+    model, points = network_of(Path(checkpoint), network), []
+    for i in range(0, len(clips), BATCH):
+        part = np.stack([audio.resample(x, rate, CLAP_RATE)[:CLAP_LENGTH] for x in clips[i : i + BATCH]])
+        part = (np.clip(part, -1, 1) * 32767).astype(np.int16) / np.float32(32767)  # cut towards 0, as there
+        part = np.tile(part, CLAP_LENGTH // part.shape[1])
+        x = torch.from_numpy(np.pad(part, ((0, 0), (0, CLAP_LENGTH - part.shape[1]))))
+        with torch.inference_mode():  # a third of the memory
+            heard = {"waveform": x, "longer": torch.zeros(len(x), 1, dtype=torch.bool)}
+            e = model.audio_projection(model.audio_branch(heard, mixup_lambda=None, device="cpu")["embedding"])
+            points.append(F.normalize(e, dim=-1).numpy())
+    return np.concatenate(points)
+
+
+@lru_cache(maxsize=1)
+def network_of(checkpoint: Path, network: str):
+    """The audio half of a checkpoint. laion_clap's own loader would fetch a language model first, to overwrite it."""
+    if (package := importlib.util.find_spec("laion_clap")) is None:  # which does not run it
+        raise UsageError(
+            'CLAP is not installed: pip install "oneshot-workbench[clap]", or use the embedding descriptors.'
+        )
+    folder = package.submodule_search_locations[0]
+    if folder not in sys.path:
+        sys.path.append(folder)  # laion_clap imports its own parts by their bare names
+    from clap_module import create_model
+
+    model, _ = create_model(network, "transformer", precision="fp32", device="cpu", enable_fusion=False)
+    state = torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"]  # its hash was checked
+    halves = ("audio_branch.", "audio_projection.")
+    state = {k: v for key, v in state.items() if (k := key.removeprefix("module.")).startswith(halves)}
+    try:
+        missing = model.load_state_dict(state, strict=False).missing_keys
+    except RuntimeError as error:
+        raise UsageError(f"{checkpoint} is no {network}: {str(error).splitlines()[1].strip()}") from None
+    if missing := [key for key in missing if key.startswith(halves)]:
+        raise UsageError(f"{checkpoint} lacks {len(missing)} weights of a {network}, for example {missing[0]}.")
+    return model.eval()
