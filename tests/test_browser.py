@@ -59,8 +59,10 @@ def served(home):
             [sys.executable, "-m", "workbench.cli", *words], cwd=home, stdout=log, stderr=log, start_new_session=True
         )
         yield f"http://127.0.0.1:{port}/"
-        os.killpg(server.pid, signal.SIGINT)
+        server.terminate()  # the command alone, which takes its server and the kernels with it
         server.wait(30)
+        with socket.socket() as s:
+            assert s.connect_ex(("127.0.0.1", port)) != 0
 
 
 @pytest.fixture
@@ -392,7 +394,15 @@ def test_the_instrument_plays_in_jupyterlab_and_its_keys_leave_the_cells_alone(l
     lab.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
     lab.wait_for_selector(".instrument[data-sound]", timeout=120_000)
     n, cells = count(lab), lab.locator(".jp-Cell").count()
+    slider = lab.locator(".instrument .slider input[type=range]").first
+    slider.click()  # as a hand does: Lab must not take the arrows for a step to the next cell
+    for _ in range(12):
+        lab.keyboard.press("ArrowRight")
+    lab.wait_for_timeout(1000)
+    assert float(slider.input_value()) == pytest.approx(0.12, abs=0.05) and count(lab) > n
     slide(lab, 1, "End")
+    lab.wait_for_timeout(1000)
+    n = count(lab) - 1
     moved = until(lab, n + 1)[-1]
     lab.click("button.undo")
     assert np.abs(np.subtract(until(lab, n + 2)[-1]["x"], moved["x"])).max() > 0.01

@@ -54,6 +54,7 @@ def test_a_word_is_offered_where_the_descriptor_follows_it(model, clips, tmp_pat
     words = json.loads((tmp_path / "directions.json").read_text())["words"]
     assert set(words) == set(directions.WORDS)
     assert axes.names == [w for w, row in words.items() if row["correlation"] >= directions.REACHED] != []
+    assert all(f"{w} (" in axes.note for w in set(words) - set(axes.names)) and "over 50 starts" in axes.effects[0]
     assert torch.equal(directions.by_ear(model, clips, tmp_path).vectors, axes.vectors)  # from the file this time
     name, sign = directions.WORDS[axes.names[0]]  # heard again, on draws this time
     start = model.draw(40, seed=3)[0]
@@ -76,4 +77,8 @@ def test_what_is_kept_is_made_anew_for_another_model(model, clips, tmp_path):
     assert other.fingerprint() != model.fingerprint()
     assert not torch.equal(latents.codes(other, clips, tmp_path), z)
     directions.by_ear(other, clips, tmp_path)
-    assert (tmp_path / "directions.json").read_text() != before
+    after = (tmp_path / "directions.json").read_text()
+    assert after != before
+    (tmp_path / "directions.json").write_text(after[:100])  # as a full disk leaves it
+    directions.by_ear(other, clips, tmp_path)
+    assert (tmp_path / "directions.json").read_text() == after

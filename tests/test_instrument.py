@@ -92,10 +92,35 @@ def test_the_corners_of_the_plane_are_the_pads(play, sent):
         play.plane([0, 1, 5, 3], 0.5, 0.5)
 
 
-def test_all_principal_directions_keep_the_sound_and_none_gives_the_mean(play):
-    z = play.state.z
-    torch.testing.assert_close(play.keep(play.model.latent).z, z, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(play.keep(0).z, play.centre)
+def test_kept_directions_come_back(play, sent):
+    whole, k = play.state.z, len(play.share)
+    for kept in (0, 1, k // 2, k, 1, k + 99):
+        play.answer({"do": "keep", "k": kept}, [], {})
+        assert sent[-1][0]["kept"] == min(kept, k)
+        if kept == 0:
+            torch.testing.assert_close(play.state.z, play.centre)
+    assert torch.equal(play.state.z, whole)
+
+
+def test_the_start_is_that_of_the_sound_also_after_undo(play, sent):
+    axes = next(iter(play.axes))
+    first = play.begin(play.drawn())
+    play.move(axes, [1.0] * len(play.axes[axes].names))
+    play.begin(play.keep(2))
+    play.answer({"do": "start"}, [], {})
+    np.testing.assert_array_equal(np.frombuffer(sent[-1][1][0], "<f4"), play.sound(first))
+    play.begin(play.drawn())
+    play.answer({"do": "undo"}, [], {})
+    play.answer({"do": "start"}, [], {})
+    np.testing.assert_array_equal(np.frombuffer(sent[-1][1][0], "<f4"), play.sound(first))
+    with pytest.raises(UsageError, match="All axes are locked"):
+        play.answer({"do": "random", "axes": axes, "free": [], "size": 1}, [], {})
+
+
+def test_damaged_stars_are_a_sentence(tmp_path):
+    (tmp_path / "stars.json").write_text("[{")
+    with pytest.raises(UsageError, match=r"is damaged .* delete it"):
+        stars(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Directions in which a sound can be moved: latents, principal directions, what the ear measures, the prior's base."""
 
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ WORDS = {  # what a listener says, the descriptor that rises (or falls) with it
 RATIOS = {"duration": 1e-2, "centroid": 1.0, "pitch": 30.0, "flatness": 1e-4}  # heard as ratios, from these floors up
 REACHED = 0.8  # mean Spearman correlation below which a direction is not offered by its word
 STARTS, STEPS, REACH = 50, 5, 2.0  # clips a direction is measured from, at so many places from -REACH to REACH
+LEAST = 10  # starts; what was measured from fewer is not offered
 
 
 @dataclass(frozen=True)
@@ -41,13 +43,14 @@ class Axes:
     """Named ways to move a latent.
 
     names, effects: k words and sentences · vectors: (k, L), what one unit of each adds to z, or, where `base` is set,
-    to the noise that this prior carries to z
+    to the noise that this prior carries to z · note: what is to be known of them all
     """
 
     names: list[str]
     effects: list[str]
     vectors: Tensor
     base: FlowPrior | None = None
+    note: str = ""
 
     def move(self, z: Tensor, amounts: Tensor | Sequence[float], c: Tensor | None = None) -> Tensor:
         """z (n, L) moved by amounts (k,) or (n, k), in one order of the axes; no amount gives z itself, to the bit."""
@@ -113,7 +116,7 @@ def by_principal(z: Tensor) -> Axes:
     variance, vectors = variance.flip(0).clamp_min(0), vectors.T.flip(0)
     share = (variance.cumsum(0) / variance.sum()).tolist()
     effects = [
-        f"{v / variance.sum():.1%} of the variance, {s:.0%} with those before"
+        f"{v / variance.sum():.1%} of the training clips' variance, {s:.0%} with those before"
         for v, s in zip(variance, share, strict=True)
     ]
     names = [f"direction {i + 1}" for i in range(len(share))]
@@ -132,29 +135,34 @@ def by_ear(model: Autoencoder, clips: Clips, folder: Path | None = None, seed: i
     measurement, which takes about a minute.
     """
     table = measurements(model, clips, folder, seed)
-    names = [word for word, row in table.items() if row["correlation"] >= REACHED]
+    names = [word for word, row in table.items() if row["correlation"] >= REACHED and row["starts"] >= LEAST]
+    others = ", ".join(f"{word} ({row['correlation']:.2f})" for word, row in table.items() if word not in names)
+    starts = next(iter(table.values()))["starts"]
     return Axes(
         names,
         [effect(word, table[word]) for word in names],
         torch.tensor([table[w]["vector"] for w in names]).view(len(names), -1),
+        note=f"Not offered, as the Spearman correlation over {starts} starts is below {REACHED} or the starts below {LEAST}: {others}."
+        * bool(others),
     )
 
 
 def measurements(model: Autoencoder, clips: Clips, folder: Path | None = None, seed: int = 0) -> dict[str, dict]:
     """For each word: its vector (L,), correlation, ratio or difference per unit, and the drift of all descriptors."""
     kept = None if folder is None else Path(folder) / "directions.json"
-    made_of = [clips.fingerprint, model.fingerprint(), seed]
+    made_of = [clips.fingerprint, model.fingerprint(), seed, 2]  # of the table's columns
     if kept is not None and kept.is_file():
-        saved = json.loads(kept.read_text())
-        if saved.get("made of") == made_of:
-            return saved["words"]
+        with contextlib.suppress(json.JSONDecodeError):  # a damaged one is made anew
+            saved = json.loads(kept.read_text())
+            if saved.get("made of") == made_of:
+                return saved["words"]
     rng, known = np.random.default_rng(seed), latents.codes(model, clips, folder)
 
-    def some(split: str, most: int) -> tuple[Tensor, Tensor | None]:
-        rows = np.sort(rng.permutation(np.flatnonzero(clips.index.split == split))[:most])
+    def some(splits: tuple[str, ...], most: int) -> tuple[Tensor, Tensor | None]:
+        rows = np.sort(rng.permutation(np.flatnonzero(clips.index.split.isin(splits)))[:most])
         return known[rows], torch.from_numpy(clips.context(rows)) if model.context_spec else None
 
-    z, c = some("train", 1000)
+    z, c = some(("train",), 1000)
     heard = hear(model, z, c)
     spread = heard.std(0) + 1e-9
     x, y = (z - z.mean(0)).double().numpy(), (heard - heard.mean(0)) / spread
@@ -162,11 +170,14 @@ def measurements(model: Autoencoder, clips: Clips, folder: Path | None = None, s
     columns = [descriptors.NAMES.index(name) for name, _ in WORDS.values()]
     vectors = np.stack([sign * gradient[:, j] for j, (_, sign) in zip(columns, WORDS.values(), strict=True)])
     vectors = torch.from_numpy(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)).float()
-    correlation, slope = measured(model, *some("test", STARTS), vectors)
+    held = ("test",) if (clips.index.split == "test").sum() >= STARTS else ("valid", "test")
+    starts, context = some(held, STARTS)
+    correlation, slope = measured(model, starts, context, vectors)
     words = {
         word: {
             "vector": vectors[i].tolist(),
             "correlation": float(sign * correlation[i, j]),
+            "starts": len(starts),
             "per unit": float(np.exp(slope[i, j]) if name in RATIOS else slope[i, j]),
             "drift": dict(zip(descriptors.NAMES, (slope[i] / spread).round(3).tolist(), strict=True)),
         }
@@ -208,4 +219,4 @@ def effect(word: str, row: dict) -> str:
     by = f"x {row['per unit']:.2f}" if name in RATIOS else f"{row['per unit']:+.2g} {descriptors.UNITS[name]}".strip()
     others = sorted(((abs(v), n, v) for n, v in row["drift"].items() if n != name), reverse=True)[:3]
     also = ", ".join(f"{n} {v:+.1f}" for size, n, v in others if size >= 0.05) or "nothing else"
-    return f"{name} {by} per unit (Spearman {abs(row['correlation']):.2f} over {STARTS} starts); in standard deviations also {also}"
+    return f"{name} {by} per unit (Spearman {abs(row['correlation']):.2f} over {row['starts']} starts); in standard deviations also {also}"

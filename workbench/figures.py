@@ -205,7 +205,10 @@ def scatter(points, colour=None, hover=None, title: str = "", over=None) -> go.F
     trace = go.Scatter3d if not flat else go.Scattergl if len(points) > 5000 else go.Scatter
     symbols = [s for s in SYMBOLS if flat or s != "triangle-up"]  # there is none in space
     size = (4 if len(points) > 2000 else 7) if flat else 3
-    looks = (dict(symbol="x", size=size - 1 if flat else 2), dict(symbol="circle-open", size=size + 6))
+    looks = (
+        dict(symbol="x" if flat else "cross", size=size - 1 if flat else 2),
+        dict(symbol="circle-open", size=size + 6),
+    )
     fig, count = go.Figure(), len(points)
     text = None if hover is None else [line.replace("\n", "<br>") for line in _escaped(hover)]
 
@@ -230,13 +233,21 @@ def scatter(points, colour=None, hover=None, title: str = "", over=None) -> go.F
         if colour is not None and np.isfinite(colour).any():
             # a single outlier would take all colours
             low, high = np.percentile(colour[np.isfinite(colour)], [2, 98])
-            kind = dict(color=colour.astype(np.float32), colorscale=SCALE, showscale=True, cmin=low, cmax=high)
+            kind = dict(
+                color=colour.astype(np.float32),
+                colorscale=SCALE,
+                showscale=True,
+                cmin=low,
+                cmax=high,
+                colorbar_thickness=14,
+            )
         add(points, every, text, size=size, **kind)
     else:
         for k, name in enumerate(sorted(set(colour.astype(str)))):
             rows = every[colour.astype(str) == name]
             texts = None if text is None else [text[i] for i in rows]
-            look = dict(color=COLOURS[k % 8], symbol=symbols[k // 8 % len(symbols)])
+            symbol = symbols[k // 8 % len(symbols)] + "-open" * (flat and k // 8 // len(symbols) % 2)
+            look = dict(color=COLOURS[k % 8], symbol=symbol)
             add(points[rows], rows, texts, name, size=size, **look)
     for (name, more), look in zip((over or {}).items(), looks, strict=False):
         rows = np.arange(count, count := count + len(more))
@@ -248,7 +259,10 @@ def scatter(points, colour=None, hover=None, title: str = "", over=None) -> go.F
     fig.update_yaxes(scaleanchor="x", **bare)
     fig = styled(fig, body=520, title=title)
     if not any(trace.marker.showscale for trace in fig.data):  # many names above a map would push it down
-        fig.update_layout(legend=dict(orientation="v", yref="paper", x=1.02, y=1), margin_t=10 + 28 * bool(title))
+        legend = dict(orientation="v", yref="paper", x=1.02, y=1, itemsizing="constant")
+        fig.update_layout(legend=legend, margin_t=10 + 28 * bool(title))
+    else:
+        fig.update_layout(modebar_orientation="h")  # a column of buttons would lie on the colours' numbers
     return fig
 
 

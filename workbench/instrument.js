@@ -8,18 +8,27 @@ function render({ model, el }) {
   const root = make(el, "div", { className: "instrument", tabIndex: 0 });
   root.dataset.lmSuppressShortcuts = "true";  // JupyterLab would delete cells at "d d"
   const heard = root.heard = [];  // {n, name, ms, x}: what was played, for the curious and for tests
-  let setup = null, shown = "", amounts = {}, labels = [], current = null, start = null, pads = [], last = 0;
-  let gesture = 0, pending = null, waiting = false, path = [], recording = false;
+  let setup = null, shown = "", amounts = {}, labels = [], current = null, pads = [], last = 0;
+  let gesture = 0, touched = 0, pending = null, waiting = false, path = [], recording = false, around = null, timers = [];
+  const locked = {};  // of each kind of axes, which sliders may not move
 
   const say = (text, wrong = false) => { status.textContent = text; status.classList.toggle("wrong", wrong); };
   const times = new Map();
-  const act = (message, buffers) => { player.wake(); times.set(talk.ask(message, buffers), performance.now()); };
-  const move = () => {  // the newest position, as soon as the one before is heard
+  const still = () => timers.splice(0).forEach(clearTimeout);  // a hand ends what is being replayed
+  const act = (message, buffers) => {
+    still();
     player.wake();
-    if (recording) path.push({ at: performance.now(), axes: shown, values: [...amounts[shown]] });
-    pending = { message: { do: "move", axes: shown, amounts: [...amounts[shown]], labels: [...labels], gesture: `${talk.tab}-${gesture}` }, at: performance.now() };
+    const n = talk.ask(message, buffers);
+    times.set(n, performance.now());
+    return n;
+  };
+  const send = (message) => {  // the newest place, as soon as the one before is heard
+    player.wake();
+    pending = { message: { ...message, gesture: `${talk.tab}-${gesture}` }, at: performance.now() };
     if (!waiting) next();
   };
+  const note = () => recording && path.push({ at: performance.now(), axes: shown, values: [...amounts[shown]], labels: [...labels] });
+  const move = () => { note(); send({ do: "move", axes: shown, amounts: [...amounts[shown]], labels: [...labels] }); };
   const next = () => {
     if (!pending) { waiting = false; return; }
     const { message, at } = pending;
@@ -31,11 +40,11 @@ function render({ model, el }) {
   // ---- starts
   const top = make(root, "div", { className: "row" });
   const label = make(top, "select", { title: "label of a draw or a clip" });
-  const temperature = make(top, "input", { type: "number", min: 0, max: 3, step: 0.1, value: 1, title: "temperature of a draw", style: "width:4em" });
-  make(top, "button", { className: "draw", textContent: "draw", title: "a new sound from the prior", onclick: () => act({ do: "draw", label: label.value, temperature: +temperature.value || 0 }) });
+  const temperature = make(make(top, "label", {}, "temperature "), "input", { type: "number", min: 0, max: 3, step: 0.1, value: 1, title: "temperature of a draw", style: "width:4em" });
+  make(top, "button", { className: "draw", textContent: "draw", title: "a new sound from the prior", onclick: () => act({ do: "draw", label: label.value, temperature: temperature.value === "" ? 1 : +temperature.value }) });
   const fetch = () => act({ do: "clip", label: label.value, like: like.value });
   make(top, "button", { className: "clip", textContent: "clip", title: "a clip of the store, as the model gives it back: any of this label and name", onclick: fetch });
-  const like = make(top, "input", { className: "like", placeholder: "part of its name", style: "width:9em", onchange: fetch });
+  const like = make(top, "input", { className: "like", placeholder: "part of its name", style: "width:9em", onkeydown: (event) => { if (event.key === "Enter") fetch(); } });
   const file = make(make(top, "label", {}, "file "), "input", { type: "file", accept: "audio/*", className: "file" });
   file.onchange = async () => {
     const chosen = file.files[0];
@@ -51,11 +60,11 @@ function render({ model, el }) {
   const bar = make(root, "div", { className: "row" });
   const button = (text, title, onclick) => make(bar, "button", { textContent: text, title, onclick, className: text.split(" ")[0].toLowerCase() });
   button("play", "the current sound (space)", () => current && player.play(current, setup.rate));
-  button("A/B", "the start, to compare", () => start && player.play(start, setup.rate));
+  button("A/B", "the start, to compare", () => act({ do: "start" }));
   const undo = button("undo", "", () => act({ do: "undo" })), redo = button("redo", "", () => act({ do: "redo" }));
-  button("around", "random moves along all axes that are not locked", () =>
-    act({ do: "random", axes: shown, size: +size.value, free: locks().map((on, i) => (on ? -1 : i)).filter((i) => i >= 0) }));
-  const size = make(bar, "input", { type: "range", min: 0.05, max: 1.5, step: 0.05, value: 0.5, title: "how far around", style: "width:80px" });
+  button("around", "random moves along all axes that are not locked", () => {
+    around = act({ do: "random", axes: shown, size: +size.value, free: setup.axes[shown].names.map((_, i) => i).filter((i) => !locked[shown].has(i)) }); });
+  const size = make(make(bar, "label", {}, "by "), "input", { type: "range", min: 0.05, max: 1.5, step: 0.05, value: 0.5, title: "how far around", style: "width:80px" });
   const record = button("record", "the moves of the sliders, until it is pressed again", () => {
     recording = record.classList.toggle("on");
     if (recording) path = [];
@@ -64,13 +73,15 @@ function render({ model, el }) {
   });
   button("replay", "the recorded path, from the current start", () => {
     if (recording || !path.length) return say("There is no path yet: press record, move sliders, and press record again.");
-    grab();
-    for (const { at, axes, values } of path) setTimeout(() => {
+    still();
+    gesture += 1;
+    timers = path.map(({ at, axes, values, labels: weights }) => setTimeout(() => {
       if (axes !== shown) { shown = kind.value = axes; sliders(); }
       amounts[shown] = [...values];
+      labels = [...weights];
       stand();
       move();
-    }, at - path[0].at);
+    }, at - path[0].at));
   });
   button("save", "a WAV file at full quality", () => act({ do: "save" }));
   button("star", "remember it in the run: 3_draw and 7_report show it again", () => act({ do: "star" }));
@@ -86,26 +97,32 @@ function render({ model, el }) {
   const fidelity = make(choose, "small");
   keep.onchange = () => {
     const k = Math.min(Math.max(Math.round(+keep.value) || 1, 1), setup.share.length);
-    fidelity.textContent = `directions: ${(100 * setup.share[k - 1]).toFixed(0)} % of the variance`;
     act({ do: "keep", k });
   };
   const morph = make(left, "div", { className: "row morph" }), list = make(left, "div", { className: "sliders" });
-  const locks = () => [...list.querySelectorAll("input[type=checkbox]")].map((box) => box.checked);
-  const grab = () => { gesture += 1; };
+  const grab = (event) => {  // one gesture is one step back; so are keys in close succession
+    still();
+    if (event.type !== "keydown" || event.timeStamp - touched > 1000) gesture += 1;
+    touched = event.timeStamp;
+  };
   const sliders = () => {
     list.replaceChildren();
     const axes = setup.axes[shown];
     amounts[shown] ??= axes.names.map(() => 0);
+    locked[shown] ??= new Set();
+    const lock = locked[shown];
     axes.names.forEach((text, i) => {
       const row = make(list, "div", { className: "slider" });
-      make(row, "input", { type: "checkbox", title: "lock" });
+      const box = make(row, "input", { type: "checkbox", title: "lock", checked: lock.has(i) });
+      box.onchange = () => { lock[box.checked ? "add" : "delete"](i); slider.disabled = box.checked; };
       make(row, "span", { textContent: text, title: axes.effects[i] });
-      const slider = make(row, "input", { type: "range", min: -3, max: 3, step: 0.01, value: amounts[shown][i], onpointerdown: grab, onkeydown: grab });
+      const slider = make(row, "input", { type: "range", min: -3, max: 3, step: 0.01, value: amounts[shown][i], disabled: lock.has(i), onpointerdown: grab, onkeydown: grab });
       const number = make(row, "span", { textContent: (+slider.value).toFixed(2) });
       slider.oninput = () => { amounts[shown][i] = +slider.value; number.textContent = (+slider.value).toFixed(2); spot(); move(); };
       slider.ondblclick = () => { slider.value = 0; slider.oninput(); };
       make(row, "small", { textContent: axes.effects[i] });
     });
+    if (axes.note) make(list, "small", { textContent: axes.note });
     for (const select of [across, up]) select.replaceChildren(...axes.names.map((text, i) => new Option(text, i)));
     up.value = Math.min(1, axes.names.length - 1);
     spot();
@@ -127,7 +144,7 @@ function render({ model, el }) {
       const r = canvas.getBoundingClientRect();
       return [(event.clientX - r.left) / r.width, (event.clientY - r.top) / r.height].map((v) => Math.min(Math.max(v, 0), 1));
     };
-    canvas.onpointerdown = (event) => { grab(); canvas.setPointerCapture(event.pointerId); drag(...at(event)); };
+    canvas.onpointerdown = (event) => { grab(event); canvas.setPointerCapture(event.pointerId); drag(...at(event)); };
     canvas.onpointermove = (event) => { if (event.buttons) drag(...at(event)); };
     const dot = (x, y) => {
       const g = canvas.getContext("2d");
@@ -143,20 +160,18 @@ function render({ model, el }) {
     return { head, dot };
   };
   const xy = plane("XY", (x, y) => {
-    amounts[shown][+across.value] = 6 * x - 3;
-    amounts[shown][+up.value] = 3 - 6 * y;
+    if (!locked[shown].has(+across.value)) amounts[shown][+across.value] = 6 * x - 3;
+    if (!locked[shown].has(+up.value)) amounts[shown][+up.value] = 3 - 6 * y;
     stand();
     move();
   });
   const across = make(xy.head, "select", { onchange: () => spot() }), up = make(xy.head, "select", { onchange: () => spot() });
   const spot = () => xy.dot((amounts[shown][+across.value] + 3) / 6, (3 - amounts[shown][+up.value]) / 6);
   const between = plane("plane", (x, y) => {
-    player.wake();
     between.dot(x, y);
-    pending = { message: { do: "plane", corners: corners.map((c) => +c.value), at: [x, y], gesture: `${talk.tab}-${gesture}` }, at: performance.now() };
-    if (!waiting) next();
+    send({ do: "plane", corners: corners.map((c) => +c.value), at: [x, y] });
   });
-  const corners = ["upper left", "upper right", "lower left", "lower right"].map((title) => make(between.head, "select", { title }));
+  const corners = ["\u2196 upper left", "\u2197 upper right", "\u2199 lower left", "\u2198 lower right"].map((title) => make(make(between.head, "label", { title }, title[0]), "select"));
 
   // ---- pads
   make(root, "div", { className: "row" }, make(null, "small", { textContent:
@@ -171,14 +186,14 @@ function render({ model, el }) {
   };
   const put = (i) => act({ do: "pad", pad: i });
   root.onkeydown = (event) => {
+    event.stopPropagation();  // JupyterLab would move to the next cell at an arrow
     if (!setup || event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input[type=number], input.like, select")) return;
-    const digit = /^Digit([1-8])$/.exec(event.code), key = KEYS.indexOf(event.key);
+    const digit = /^Digit([1-8])$/.exec(event.code), key = event.shiftKey ? -1 : KEYS.indexOf(event.key.toLowerCase());
     if (digit) event.shiftKey ? put(digit[1] - 1) : hit(digit[1] - 1);
     else if (key >= 0) event.repeat || hit(last, key);
     else if (event.key === " " && !event.target.matches("button, input")) current && player.play(current, setup.rate);
     else return;
     event.preventDefault();
-    event.stopPropagation();
   };
 
   // ---- answers
@@ -193,7 +208,7 @@ function render({ model, el }) {
         make(rack, "button", { className: "pad", textContent: i + 1, onclick: () => { player.wake(); hit(i); }, oncontextmenu: (e) => { e.preventDefault(); put(i); } });
       corners.forEach((select, i) => { select.replaceChildren(...[...Array(m.pads).keys()].map((p) => new Option(p + 1, p))); select.value = i; });
       if (m.morph) m.labels.forEach((l, i) => {
-        const slider = make(make(morph, "label", {}, l), "input", { type: "range", min: 0, max: 1, step: 0.01, value: 0, style: "width:80px", onpointerdown: grab });
+        const slider = make(make(morph, "label", {}, l), "input", { type: "range", min: 0, max: 1, step: 0.01, value: 0, style: "width:80px", onpointerdown: grab, onkeydown: grab });
         slider.oninput = () => { labels[i] = +slider.value; move(); };
       });
       sliders();
@@ -203,7 +218,6 @@ function render({ model, el }) {
     sound(m, [bytes]) {
       const x = samples(bytes);
       current = x;
-      if (m.start) start = x;
       const mine = m.mine;
       if (mine && !m.quiet) {
         player.play(x, setup.rate);
@@ -215,7 +229,10 @@ function render({ model, el }) {
         else if (m.axes) amounts[shown] = [...m.amounts];
         stand();
       }
-      if (m.labels.length) { labels = [...m.labels]; morph.querySelectorAll("input").forEach((s, i) => { s.value = labels[i]; }); }
+      if (m.labels.length && !(mine && pending)) { labels = [...m.labels]; morph.querySelectorAll("input").forEach((s, i) => { s.value = labels[i]; }); }
+      if (mine && m.n === around) note();
+      keep.value = m.kept;
+      fidelity.textContent = m.kept < setup.share.length ? `directions: ${(100 * setup.share[m.kept - 1]).toFixed(0)} % of the training clips' variance` : "";
       name.textContent = m.name;
       undo.disabled = !m.undo;
       redo.disabled = !m.redo;
@@ -229,7 +246,9 @@ function render({ model, el }) {
       const pad = rack.children[m.pad];
       pad.classList.add("full");
       pad.textContent = `${m.pad + 1} ${m.name}`;
+      if (m.mine) say(`Pad ${m.pad + 1} holds ${m.name}.`);
     },
+    start(m, [bytes]) { if (m.mine) player.play(samples(bytes), setup.rate); },
     saved(m, [bytes]) {
       if (!m.mine) return;
       say(m.text + " ");

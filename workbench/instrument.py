@@ -32,7 +32,8 @@ class State:
     """What is heard, and where the sliders stand.
 
     z: (1, L) · c: (1, C) label weights, or None where there are no labels · anchor: (1, L), where all sliders of `axes`
-    are at zero · amounts: of each slider
+    are at zero · amounts: of each slider · start: the state that it was moved from, None where it is one · kept: how
+    many principal directions are left, and the latent with all of them
     """
 
     z: Tensor
@@ -41,6 +42,8 @@ class State:
     anchor: Tensor
     axes: str = ""
     amounts: tuple[float, ...] = ()
+    start: "State | None" = None
+    kept: tuple[int, Tensor] | None = None
 
 
 class Instrument(Answering):
@@ -54,6 +57,7 @@ class Instrument(Answering):
             variance that the principal directions on offer hold together.
     """
 
+    what = "The instrument"
     _esm = face("instrument.js")
     _css = Path(__file__).with_name("widgets.css")
 
@@ -119,17 +123,17 @@ class Instrument(Answering):
                 for i, pad in enumerate(self.pads):
                     if pad is not None:
                         self.tell(pad, to, what="pad", pad=i)
-                self.tell(self.state, to, quiet=True, start=True)
+                self.tell(self.state, to, quiet=True)
             case "move":
                 self.tell(self.move(m["axes"], m["amounts"], m.get("labels"), m.get("gesture")), to)
             case "draw":
-                self.tell(self.begin(self.drawn(m.get("label") or None, float(m["temperature"]))), to, start=True)
+                self.tell(self.begin(self.drawn(m.get("label") or None, float(m["temperature"]))), to)
             case "clip":
                 clip = self.clip(None, m.get("label") or None, m.get("like") or "")
-                self.tell(self.begin(clip), to, start=True)
+                self.tell(self.begin(clip), to)
             case "upload":
                 state, said = self.upload(m["name"], buffers[0])
-                self.tell(self.begin(state), to, start=True, said=said)
+                self.tell(self.begin(state), to, said=said)
             case "undo" | "redo":
                 self.place = min(max(self.place + (-1 if m["do"] == "undo" else 1), 0), len(self.history) - 1)
                 self.gesture = None
@@ -137,12 +141,16 @@ class Instrument(Answering):
             case "random":
                 amounts = np.array(self.amounts(m["axes"]))
                 free = np.array(m["free"], int)
+                if not len(free):
+                    raise UsageError("All axes are locked, so nothing can move; unlock one.")
                 amounts[free] += float(m["size"]) * self.random.standard_normal(len(free))
                 self.tell(self.move(m["axes"], amounts.clip(-3, 3).tolist()), to)
             case "keep":
                 self.tell(self.begin(self.keep(int(m["k"])), m.get("gesture")), to)
             case "plane":
                 self.tell(self.begin(self.plane(m["corners"], *m["at"]), m.get("gesture")), to)
+            case "start":
+                self.send({"what": "start", **to}, [self.bytes(self.state.start or self.state)])
             case "pad":
                 self.pads[m["pad"]] = self.state
                 self.tell(self.state, to, what="pad", pad=m["pad"])
@@ -160,8 +168,10 @@ class Instrument(Answering):
             case other:
                 raise UsageError(f"The page asked for '{other}', which this instrument does not know; reload the page.")
 
+    def bytes(self, state: State) -> bytes:
+        return self.sound(state).numpy().astype("<f4").tobytes()
+
     def tell(self, state: State, to: dict, what: str = "sound", **more) -> None:
-        x = self.sound(state).numpy().astype("<f4")
         labels = state.c[0].tolist() if state.c is not None and self.model.context_spec else []
         self.send(
             {
@@ -172,10 +182,11 @@ class Instrument(Answering):
                 "labels": labels,
                 "undo": self.place,
                 "redo": len(self.history) - 1 - self.place,
+                "kept": state.kept[0] if state.kept else len(self.share),
                 **more,
                 **to,
             },
-            [x.tobytes()],
+            [self.bytes(state)],
         )
         for follow in self.followers:
             follow(state)
@@ -186,7 +197,7 @@ class Instrument(Answering):
             "labels": list(self.model.labels),
             "morph": bool(self.model.context_spec),
             "pads": PADS,
-            "axes": {name: {"names": a.names, "effects": a.effects} for name, a in self.axes.items()},
+            "axes": {name: {"names": a.names, "effects": a.effects, "note": a.note} for name, a in self.axes.items()},
             "share": [round(s, 4) for s in self.share.tolist()],
         }
 
@@ -224,11 +235,13 @@ class Instrument(Answering):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"upload{Path(name).suffix[:8]}"
             path.write_bytes(data)
+            looked = ""
             try:
                 x, rate = audio.read(path, 0, UPLOAD)
+                looked = f" in the first {UPLOAD:g} s, and no more is looked at" if len(x) >= UPLOAD * rate else ""
                 shot = audio.shot(x, rate, self.model.length, self.model.rate)
             except audio.AudioError as error:
-                raise UsageError(f"{name} cannot be played: {error}.") from None
+                raise UsageError(f"{name} cannot be played: {error}{looked}.") from None
         z = self.model.batched(self.model.encode, torch.from_numpy(shot.x)[None, None])
         lasts = self.model.length / self.model.rate
         said = f"Of {name}, {lasts:.2f} s from {shot.start:.2f} s on are played: the clip at its first sound."
@@ -259,14 +272,26 @@ class Instrument(Answering):
             c = weights / weights.sum() if weights.sum() > 0 else c
         anchor = now.anchor if now.axes == axes or not now.axes else now.z
         return self.begin(
-            replace(now, z=along.move(anchor, amounts, c), c=c, anchor=anchor, axes=axes, amounts=amounts), gesture
+            replace(
+                now,
+                z=along.move(anchor, amounts, c),
+                c=c,
+                anchor=anchor,
+                axes=axes,
+                amounts=amounts,
+                start=now.start or now,
+                kept=None,
+            ),
+            gesture,
         )
 
     def keep(self, k: int) -> State:
-        """The current sound with its first k principal directions alone, the others at the store's mean."""
-        vectors = torch.nn.functional.normalize(self.principal.vectors[: max(k, 0)], dim=1)
-        z = self.centre + (self.state.z - self.centre) @ vectors.T @ vectors
-        return replace(self.state, z=z, anchor=z, axes="", amounts=())
+        """The current sound with its first k principal directions alone, the others at the training clips' mean."""
+        now = self.state
+        k, whole = min(max(k, 0), len(self.share)), now.kept[1] if now.kept else now.z
+        vectors = torch.nn.functional.normalize(self.principal.vectors[:k], dim=1)
+        z = whole if k == len(self.share) else self.centre + (whole - self.centre) @ vectors.T @ vectors
+        return replace(now, z=z, anchor=z, axes="", amounts=(), start=now.start or now, kept=(k, whole))
 
     def plane(self, corners: list[int], x: float, y: float) -> State:
         """Between the sounds of four pads: upper left, upper right, lower left, lower right, x and y from 0 to 1."""
@@ -322,7 +347,10 @@ def playable(model: Autoencoder) -> None:
 def stars(source: Path) -> list[dict]:
     """The sounds of a run that got a star: name, z, c, labels, made."""
     path = Path(source) / STARS
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{path} is damaged ({error}): mend it, or delete it to begin with no stars.") from None
 
 
 def render(model: Autoencoder, notes: list[dict]) -> np.ndarray:

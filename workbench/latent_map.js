@@ -4,7 +4,7 @@ function render({ model, el }) {
   const player = new Player(), root = make(el, "div", { className: "latent-map" });
   const heard = root.heard = [];  // {name, ms, sounds}: what was played, for the curious and for tests
   const begun = performance.now();
-  let setup = null, flat = true, asked = 0;
+  let setup = null, flat = true, asked = 0, last = -1e9;
   const top = make(root, "div", { className: "row" });
   const colour = make(make(top, "label", {}, "colour "), "select", { className: "colour", onchange: () => show() });
   const space = make(top, "select", { className: "space", onchange: () => show() }, new Option("flat", 2), new Option("in space", 3));
@@ -13,8 +13,11 @@ function render({ model, el }) {
   const say = (text, wrong = false) => { status.textContent = text; status.classList.toggle("wrong", wrong); };
   const show = () => { say("Drawing ..."); talk.ask({ do: "show", colour: colour.value, dimensions: +space.value }); };
   const click = (event) => {
+    const again = performance.now() - last < 350;  // in space one click is told several times, and two reset the view
+    last = performance.now();
+    if (again) return;
     player.wake();
-    asked = performance.now();
+    asked = last;
     const point = event.points?.find((p) => p.customdata !== undefined && p.data.name !== "the instrument");
     if (point) talk.ask({ do: "point", row: +point.customdata });
     else if (flat && event.xvals?.length) talk.ask({ do: "place", x: +event.xvals[0], y: +event.yvals[0] });
@@ -29,6 +32,7 @@ function render({ model, el }) {
     async figure(m, [json]) {
       const figure = JSON.parse(new TextDecoder().decode(json));
       flat = m.dimensions === 2;
+      figure.layout.uirevision = m.dimensions;  // another colour keeps the view
       await window.Plotly.react(chart, figure.data, figure.layout, setup.config);
       if (!chart.clicks) { chart.clicks = true; chart.on("plotly_click", click); }
       root.drawn ??= performance.now() - begun;  // ms

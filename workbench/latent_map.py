@@ -53,7 +53,10 @@ def picture(
         rows = zip(index.label, index["name"], index.pack, *(index[n] for n in TOLD), strict=True)
         told = [
             f"{label}: {name} ({pack})\n"
-            + ", ".join(f"{n} {v:.3g} {descriptors.UNITS[n]}" for n, v in zip(TOLD, heard, strict=True))
+            + ", ".join(
+                "no pitch" if n == "pitch" and v == 0 else f"{n} {v:.3g} {descriptors.UNITS[n]}"
+                for n, v in zip(TOLD, heard, strict=True)
+            )
             for label, name, pack, *heard in rows
         ]
     return figures.scatter(
@@ -74,6 +77,7 @@ class LatentMap(Answering):
             see `latents.chart`.
     """
 
+    what = "The map under the mouse"
     _esm = face("latent_map.js")
     _css = Path(__file__).with_name("widgets.css")
 
@@ -121,7 +125,7 @@ class LatentMap(Answering):
         self.send(
             {"what": "sound", "name": state.name, "said": said, **to}, [x.astype("<f4").tobytes() for x in sounds]
         )
-        self.play.tell(state, {}, quiet=True, start=True)
+        self.play.tell(state, {}, quiet=True)
 
     def point(self, row: int) -> tuple[State, list[np.ndarray], str]:
         """A clip by its row, or a draw, counted on from the clips."""
@@ -147,8 +151,8 @@ class LatentMap(Answering):
         weights = torch.from_numpy(weights)
         z = (weights[:, None] * play.z[rows]).sum(0, keepdim=True)
         c = weights[None] @ torch.from_numpy(play.clips.context(rows)) if play.model.labels else None
-        names = [play.called(row) for row in rows[:3]]
-        state = State(z, play.known(z, c), f"near {names[0]}", z)
+        names = [f"{play.called(row)} of {play.clips.index.pack.iloc[row]}" for row in rows[:3]]
+        state = State(z, play.known(z, c), f"near {play.called(rows[0])}", z)
         said = f"Between clips: the mean of the {len(rows)} nearest latents on the map, the nearer the heavier ({', '.join(names)}, ...)."
         return state, [play.sound(state).numpy()], said
 

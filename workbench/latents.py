@@ -246,8 +246,8 @@ def chart(
             made = umap.UMAP(neighbours, n_components=dimensions, random_state=seed, n_jobs=1).fit_transform(z)
         return torch.from_numpy(np.asarray(made, np.float32))
 
-    name = f"map-{dimensions}d"
-    places = kept(folder, name, model, clips, fit, draws=draws, neighbours=neighbours, seed=seed).numpy()
+    name = f"map-{dimensions}d-{draws}-{neighbours}-{seed}"
+    places = kept(folder, name, model, clips, fit).numpy()
     some = np.random.default_rng(seed).permutation(len(clips))[:2000]
     k = min(neighbours, len(some) // 2 - 1)
     trust = float(trustworthiness(z[some], places[some], n_neighbors=k)) if k > 0 else float("nan")

@@ -323,12 +323,16 @@ def _literal(path: Path) -> str:
 
 def serve(notebook: Path, run: str, port: int = 0, browser: bool = True) -> None:
     """Serve a notebook about a run by Voila on loopback, until Ctrl-C; each visitor gets a kernel of their own."""
+    import socket
     import subprocess
     import tempfile
 
     import nbformat
     import papermill
 
+    with socket.socket() as door:
+        if port and door.connect_ex(("127.0.0.1", port)) == 0:
+            raise runs.RunError(f"Port {port} is in use: give another one by --port, or leave it out.")
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / notebook.name
         nb = papermill.parameterize.parameterize_notebook(
@@ -347,10 +351,20 @@ def serve(notebook: Path, run: str, port: int = 0, browser: bool = True) -> None
             # where they mix, one holds the widgets and the other shows "model not found"
             '--VoilaConfiguration.extension_denylist=["@jupyter-widgets/jupyterlab-manager"]',
         ]
+        # pages that were closed leave a kernel of a gigabyte each
+        command += ["--MappingKernelManager.cull_idle_timeout=60", "--MappingKernelManager.cull_interval=20"]
         command += [] if browser else ["--no-browser"]
-        with contextlib.suppress(KeyboardInterrupt):
-            if code := subprocess.call(command, env={**os.environ, "WORKBENCH_HOME": str(Path.cwd())}):
+        server = subprocess.Popen(command, env={**os.environ, "WORKBENCH_HOME": str(Path.cwd())})
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        try:
+            if code := server.wait():
                 raise runs.RunError(f"Voila ended with code {code}; what it said stands above.")
+        except KeyboardInterrupt:
+            server.wait()  # it heard it, too
+        finally:
+            if server.poll() is None:
+                server.terminate()
+                server.wait()
 
 
 def _listed(names) -> str:

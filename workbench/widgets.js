@@ -49,7 +49,7 @@ class Player {
     if (!this.context) {
       this.context = new AudioContext();
       this.out = new DynamicsCompressorNode(this.context, { threshold: -2, knee: 0, ratio: 20, attack: 0.001, release: 0.05 });
-      this.out.connect(this.context.destination);
+      this.out.connect(new GainNode(this.context, { gain: 0.9 })).connect(this.context.destination);  // it lets peaks of a millisecond over 1
     }
     if (this.context.state !== "running") this.context.resume();
     return this.context;

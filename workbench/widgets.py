@@ -18,8 +18,8 @@ __all__ = ["Answering", "face", "real_or_made"]
 
 NEWEST = ("hello", "move", "plane", "place", "show")  # wishes of which a later one makes an earlier one pointless
 ALONE = (
-    "Here stands something to play with while its kernel runs. In JupyterLab: trust the notebook (View, Activate Command "
-    "Palette, Trust Notebook; or jupyter trust FILE) and run its cells. Without code: workbench app RUN."
+    "stands here while its kernel runs. In JupyterLab: trust the notebook (View, Activate Command Palette, Trust "
+    "Notebook; or jupyter trust FILE) and run its cells. Without code: workbench app RUN."
 )
 
 
@@ -36,6 +36,7 @@ class Answering(anywidget.AnyWidget):
     shares its thread, and so its state. Nothing goes into the notebook's widget state.
     """
 
+    what: str  # how its place is called where no kernel runs
     layout = traitlets.Any(None).tag(sync=True)  # none of ipywidgets' own models: see notebooks.serve
 
     def __init__(self, beside: "Answering | None" = None):
@@ -78,7 +79,8 @@ class Answering(anywidget.AnyWidget):
     def _repr_mimebundle_(self, **kwargs):
         bundle = super()._repr_mimebundle_(**kwargs)
         data = bundle[0] if isinstance(bundle, tuple) else bundle
-        data["text/plain"], data["text/html"] = ALONE, f"<p><i>{ALONE}</i></p>"
+        data["text/plain"] = f"{self.what} {ALONE}"
+        data["text/html"] = f"<p><i>{data['text/plain']}</i></p>"
         return bundle
 
 
