@@ -1,0 +1,50 @@
+"""A run's draws stand on a ladder of sets whose worth is known."""
+
+import numpy as np
+import pytest
+
+from workbench import data, evidence
+from workbench.errors import UsageError
+
+
+@pytest.fixture(scope="module")
+def found(model, clips, tmp_path_factory):
+    return evidence.gather(model, clips, folder=tmp_path_factory.mktemp("embeddings"))
+
+
+def test_the_ladder_stands_in_order(found, clips):
+    rows = found.ladder.set_index("what")
+    floor, noise = rows.loc["real clips of other packs (floor)"], rows.loc["white noise"]
+    half, copies = rows.loc["real clips of half of the labels"], rows.loc["training clips, copied"]
+    assert floor.FAD < half.FAD < noise.FAD and floor.KID < half.KID < noise.KID
+    assert floor.coverage > half.coverage > noise.coverage
+    assert copies.memorisation == 0 and rows.loc["reconstructions"].FAD < noise.FAD
+    assert found.n == min((clips.index.split != "train").sum(), evidence.MOST) or found.n > evidence.LEAST
+
+
+def test_every_number_has_its_embedding_its_interval_and_its_floor(found):
+    table = found.numbers.set_index("number")
+    assert list(table.index) == [f"{name}-descriptors" for name in ("FAD", "KID", "coverage", "memorisation")]
+    assert (table.low <= table.value).all() and (table.value <= table.high).all() and (table.n == found.n).all()
+    ladder = found.ladder.set_index("what")
+    assert table.value["FAD-descriptors"] == ladder.FAD["draws"]
+    assert table.floor_low["FAD-descriptors"] < ladder.FAD.iloc[0] < table.floor_high["FAD-descriptors"]
+    assert found.summary()["memorisation-descriptors"] == ladder.memorisation["draws"]
+
+
+def test_the_ladder_is_drawn(found):
+    fig = found.figure()
+    assert fig.layout.xaxis.type == "log" and len(fig.data[0].x) == len(found.ladder)
+
+
+def test_the_same_seed_gives_the_same_evidence(found, model, clips):
+    again = evidence.gather(model, clips)
+    np.testing.assert_array_equal(again.ladder.FAD, found.ladder.FAD)
+
+
+def test_too_few_clips_are_refused_with_numbers(model, tmp_path):
+    few = data.build("synthetic", tmp_path / "few", seconds=0.18, rate=22_050, labels=["kick"], progress=False)
+    held = few.index.split.isin(["valid", "test"])
+    few.index = few.index[~held | (held.cumsum() <= 7)].reset_index(drop=True)
+    with pytest.raises(UsageError, match=r"7 held-out and .* allow sets of 7, and metrics of sets need 20"):
+        evidence.gather(model, few)
