@@ -19,7 +19,9 @@ __all__ = ["Evidence", "gather", "refusal"]
 MOST, LEAST, FLOORS = 256, 20, 20  # clips of a set at most and at least; subsets of real clips behind a floor
 MEASURES = {  # of (reference, set)
     "FAD": metrics.fad,
-    "KID": metrics.kid,
+    "KID": lambda real, made: metrics.kid(
+        real, made, gamma=1 / np.square(real).sum(1).mean()
+    ),  # 1 for CLAP's unit norm
     "coverage": lambda real, made: metrics.prdc(real, made)["coverage"],
 }
 
