@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -78,6 +79,10 @@ def test_what_cannot_be_embedded_says_why(x, tmp_path, monkeypatch):
     with pytest.raises(UsageError, match=f"is not known here.*{seal}: compare it"):
         embeddings.embed(x, 22_050, "clap-630k")
     assert embeddings.found("clap-630k", trusted=seal) == (tmp_path / "other.pt", seal)
+    (tmp_path / "other.pt").write_bytes(b"changed since")
+    for unchecked in (embeddings.found, partial(embeddings.clap, x, 22_050)):  # a pickle is loaded by no other way
+        with pytest.raises(UsageError, match=f"and that of .* is {seal}"):
+            unchecked("clap-630k", trusted=seal)
 
 
 # A tiny cache and a checkpoint in the official layout, random weights: the official loader is the oracle of ours.

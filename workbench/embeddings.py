@@ -11,7 +11,7 @@ import io
 import os
 import sys
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -94,11 +94,10 @@ def embed(
             f"{int((~np.isfinite(clips)).any(1).sum())} of {len(clips)} clips hold values that are no numbers."
         )
     if name == "descriptors":
-        made_of, make = "descriptors 1", lambda: described(clips, rate)
+        made_of, make = "descriptors 1", partial(described, clips, rate)
     elif name in CHECKPOINTS:
-        path, seal = found(name, checkpoint, trusted)
-        made_of = f"{name} {seal} mono soxr-HQ int16 repeatpad"
-        make = lambda: clap(clips, rate, path, CHECKPOINTS[name].network)  # noqa: E731
+        made_of = f"{name} {found(name, checkpoint, trusted)[1]} mono soxr-HQ int16 repeatpad"
+        make = partial(clap, clips, rate, name, checkpoint, trusted)
     else:
         raise UsageError(f"There is no embedding '{name}'; known are descriptors, {', '.join(CHECKPOINTS)}.")
     if folder is None:
@@ -150,7 +149,8 @@ def found(name: str, checkpoint: Path | None = None, trusted: str = "") -> tuple
             f"The embedding {name} needs {wanted.file}, and {lies}: fetch it from {wanted.address}, and give its path as "
             f"`checkpoint` or in the environment variable {VARIABLE}; or use the embedding descriptors."
         )
-    seal, expected = sha256(Path(given)), (trusted or wanted.sha256).lower()
+    stat = Path(given).stat()
+    seal, expected = sha256(Path(given), stat.st_mtime_ns, stat.st_size), (trusted or wanted.sha256).lower()
     if not expected:
         raise UsageError(
             f"The SHA-256 of {wanted.file} is not known here, and loading the file executes what is in it. That of {given} is "
@@ -165,18 +165,21 @@ def found(name: str, checkpoint: Path | None = None, trusted: str = "") -> tuple
 
 
 @lru_cache
-def sha256(path: Path) -> str:
+def sha256(path: Path, *stamp: int) -> str:
+    """The hash of a file of gigabytes, once; `stamp` is what tells that it has changed."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def clap(clips: np.ndarray, rate: int, checkpoint: Path, network: str) -> np.ndarray:
+def clap(clips: np.ndarray, rate: int, name: str, checkpoint: Path | None = None, trusted: str = "") -> np.ndarray:
     """CLAP's audio embedding of clips (N, T), (N, 512) of unit norm: as laion_clap 1.1.7 makes it, without its text half.
+
+    No file is loaded that `found` does not let through.
 
     Resampled to 48 kHz (soxr HQ), through 16 bits, and repeated as often as it fits whole into 10 s, the rest silence;
     of longer clips the first 10 s count.
     """
-    model, points = network_of(Path(checkpoint), network), []
+    model, points = network_of(*found(name, checkpoint, trusted), CHECKPOINTS[name].network), []
     for i in range(0, len(clips), BATCH):
         part = np.stack([audio.resample(x, rate, CLAP_RATE)[:CLAP_LENGTH] for x in clips[i : i + BATCH]])
         part = (np.clip(part, -1, 1) * 32767).astype(np.int16) / np.float32(32767)  # cut towards 0, as there
@@ -190,8 +193,11 @@ def clap(clips: np.ndarray, rate: int, checkpoint: Path, network: str) -> np.nda
 
 
 @lru_cache(maxsize=1)
-def network_of(checkpoint: Path, network: str):
-    """The audio half of a checkpoint. laion_clap's own loader would fetch a language model first, to overwrite it."""
+def network_of(checkpoint: Path, seal: str, network: str):
+    """The audio half of a checkpoint whose SHA-256 was found to be `seal`.
+
+    laion_clap's own loader would fetch a language model first, to overwrite it.
+    """
     if (package := importlib.util.find_spec("laion_clap")) is None:  # which does not run it
         raise UsageError(
             'CLAP is not installed: pip install "oneshot-workbench[clap]", or use the embedding descriptors.'
@@ -202,7 +208,9 @@ def network_of(checkpoint: Path, network: str):
     from clap_module import create_model
 
     model, _ = create_model(network, "transformer", precision="fp32", device="cpu", enable_fusion=False)
-    state = torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"]  # its hash was checked
+    state = torch.load(checkpoint, map_location="cpu", weights_only=False)[
+        "state_dict"
+    ]  # see `found`: the pickle holds numpy scalars
     halves = ("audio_branch.", "audio_projection.")
     state = {k: v for key, v in state.items() if (k := key.removeprefix("module.")).startswith(halves)}
     try:
