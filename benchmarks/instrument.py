@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import papermill
 import torch
-from playwright.sync_api import Error, Page, sync_playwright
+from playwright.sync_api import Browser, Error, Page, Playwright, sync_playwright
 
 from workbench import autoencoder, notebooks, runs
 
@@ -41,10 +41,9 @@ def main(run: str | None = None) -> None:
     decoding = np.median([decode(model) for _ in range(20)])
     print(f"{source}: {model.length} values at {model.rate} Hz, {torch.get_num_threads()} threads")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-        browser = playwright.chromium.launch(executable_path=chromium)
+        chromium = browser(playwright)
         for name, door in (("JupyterLab", lab), ("workbench app", voila)):
-            with door(browser.new_page(), Path(source).resolve(), Path(folder)) as page:
+            with door(chromium.new_page(), Path(source).resolve(), Path(folder)) as page:
                 page.wait_for_selector(".instrument[data-sound]", timeout=300_000)
                 page.wait_for_timeout(10_000)  # the cells below are done
                 page.focus(".instrument .slider input[type=range]")
@@ -56,6 +55,11 @@ def main(run: str | None = None) -> None:
                 f"{name}: {len(spent)} moves to sound started, median {np.median(spent):.0f} ms, 95th percentile "
                 f"{np.percentile(spent, 95):.0f} ms; of the median {decoding:.0f} ms are decoding"
             )
+
+
+def browser(playwright: Playwright) -> Browser:
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    return playwright.chromium.launch(executable_path=chromium)
 
 
 def decode(model: autoencoder.Autoencoder) -> float:

@@ -5,10 +5,6 @@ clips and values alone), lays the map out once, and measures opening what was ke
 """
 
 import os
-import shutil
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -16,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from playwright.sync_api import Error, sync_playwright
+from instrument import browser, voila  # the file beside this one
+from playwright.sync_api import sync_playwright
 
 from workbench import audio, data, latent_map, latents, models, runs, synthesis, train
 from workbench.instrument import Instrument
@@ -54,39 +51,25 @@ def timed(what: str, make):
 
 
 def browse() -> None:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    command = [sys.executable, "-m", "workbench.cli", "app", "runs/train", "--no-browser", "--port", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    try:
-        with sync_playwright() as playwright:
-            chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-            page = playwright.chromium.launch(executable_path=chromium).new_page()
-            while True:
-                try:
-                    page.goto(f"http://127.0.0.1:{port}/", timeout=600_000)
-                    break
-                except Error:
-                    time.sleep(0.5)
-            page.wait_for_selector(".latent-map[data-points]", timeout=120_000)
-            drawn = page.evaluate("document.querySelector('.latent-map').drawn")
-            print(f"in the page, until it is drawn: {drawn / 1000:.1f} s")
-            page.locator(".latent-map .chart").scroll_into_view_if_needed()
-            page.wait_for_timeout(2000)
-            for x, y in page.evaluate(PLACES):
-                page.mouse.move(x - 2, y)
-                page.mouse.move(x, y)
-                page.wait_for_timeout(300)
-                page.mouse.click(x, y)
-                page.wait_for_timeout(500)
-            spent = page.evaluate("document.querySelector('.latent-map').heard.map((h) => h.ms)")
-            print(
-                f"{len(spent)} clicks to sound started: median {np.median(spent):.0f} ms, 95th percentile {np.percentile(spent, 95):.0f} ms"
-            )
-    finally:
-        os.killpg(server.pid, signal.SIGINT)
-        server.wait(30)
+    with (
+        sync_playwright() as playwright,
+        voila(browser(playwright).new_page(), Path("runs/train").resolve(), Path.cwd()) as page,
+    ):
+        page.wait_for_selector(".latent-map[data-points]", timeout=120_000)
+        drawn = page.evaluate("document.querySelector('.latent-map').drawn")
+        print(f"in the page, until it is drawn: {drawn / 1000:.1f} s")
+        page.locator(".latent-map .chart").scroll_into_view_if_needed()
+        page.wait_for_timeout(2000)
+        for x, y in page.evaluate(PLACES):
+            page.mouse.move(x - 2, y)
+            page.mouse.move(x, y)
+            page.wait_for_timeout(300)
+            page.mouse.click(x, y)
+            page.wait_for_timeout(500)
+        spent = page.evaluate("document.querySelector('.latent-map').heard.map((h) => h.ms)")
+        print(
+            f"{len(spent)} clicks to sound started: median {np.median(spent):.0f} ms, 95th percentile {np.percentile(spent, 95):.0f} ms"
+        )
 
 
 if __name__ == "__main__":
