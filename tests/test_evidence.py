@@ -14,7 +14,7 @@ def found(model, clips, tmp_path_factory):
 
 def test_the_ladder_stands_in_order(found, clips):
     rows = found.ladder.set_index("what")
-    floor, noise = rows.loc["real clips of other packs (floor)"], rows.loc["white noise"]
+    floor, noise = rows.loc["other real clips (floor)"], rows.loc["white noise"]
     half, copies = rows.loc["real clips of half of the labels"], rows.loc["training clips, copied"]
     assert floor.FAD < half.FAD < noise.FAD and floor.KID < half.KID < noise.KID
     assert floor.coverage > half.coverage > noise.coverage

@@ -156,11 +156,11 @@ def measurements(model: Autoencoder, clips: Clips, folder: Path | None = None, s
             saved = json.loads(kept.read_text())
             if saved.get("made of") == made_of:
                 return saved["words"]
-    rng, known = np.random.default_rng(seed), latents.codes(model, clips, folder)
+    rng, codes = np.random.default_rng(seed), latents.codes(model, clips, folder)
 
     def some(splits: tuple[str, ...], most: int) -> tuple[Tensor, Tensor | None]:
         rows = np.sort(rng.permutation(np.flatnonzero(clips.index.split.isin(splits)))[:most])
-        return known[rows], torch.from_numpy(clips.context(rows)) if model.context_spec else None
+        return codes[rows], torch.from_numpy(clips.context(rows)) if model.context_spec else None
 
     z, c = some(("train",), 1000)
     heard = hear(model, z, c)

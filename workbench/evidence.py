@@ -17,22 +17,27 @@ from workbench.errors import UsageError
 __all__ = ["Evidence", "gather", "refusal"]
 
 MOST, LEAST, FLOORS = 256, 20, 20  # clips of a set at most and at least; subsets of real clips behind a floor
-MEASURES = {  # of (reference, set)
-    "FAD": metrics.fad,
-    "KID": lambda real, made: metrics.kid(
-        real, made, gamma=1 / np.square(real).sum(1).mean()
-    ),  # 1 for CLAP's unit norm
-    "coverage": lambda real, made: metrics.prdc(real, made)["coverage"],
-}
+
+
+def kid(real: np.ndarray, made: np.ndarray) -> float:
+    """KID of points brought to unit mean square norm by the reference, as CLAP's are from the start."""
+    return metrics.kid(real, made, gamma=1 / np.square(real).sum(1).mean())
+
+
+def coverage(real: np.ndarray, made: np.ndarray) -> float:
+    return metrics.prdc(real, made)["coverage"]
+
+
+MEASURES = {"FAD": metrics.fad, "KID": kid, "coverage": coverage}
 
 
 @dataclass(frozen=True)
 class Evidence:
     """Metrics of sets of n clips against n held-out clips, under one embedding.
 
-    ladder: a row for each set, from real clips of other packs down to noise: what, FAD, KID, coverage, memorisation ·
-    numbers: of the draws: number, value, low and high (95 % by subsampling), floor_low and floor_high (what real clips
-    of other packs get, 95 % of subsets), n, embedding
+    ladder: a row for each set, from other real clips down to noise: what, FAD, KID, coverage, memorisation ·
+    numbers: of the draws: number, value, low and high (95 % by subsampling), floor_low and floor_high (what other real
+    clips get, 95 % of subsets), n, embedding
     """
 
     embedding: str
@@ -67,13 +72,13 @@ def gather(
     seed: int = 0,
     **source,
 ) -> Evidence:
-    """Embed sets of n clips each, and measure them against held-out clips of packs that training has not heard.
+    """Embed sets of n clips each, and measure them against held-out clips.
 
-    n is the number of held-out clips, at most half of the training clips and MOST. The sets: real clips of other packs
-    (the floor: no draws should be expected to lie nearer), training clips copied, reconstructions of the held-out clips,
-    draws, draws of N(0, I) instead of the prior, real clips of half of the labels, white noise. `folder` keeps
-    embeddings; `source` goes to `embeddings.embed` (checkpoint, trusted). Raises UsageError where a set would be
-    smaller than LEAST.
+    n is the number of held-out clips, at most half of the training clips and MOST. The sets: training clips (the floor:
+    of other packs, where the split is by pack; no draws should be expected to lie nearer), training clips copied,
+    reconstructions of the held-out clips, draws, draws of N(0, I) instead of the prior, real clips of half of the labels,
+    white noise. `folder` keeps embeddings; `source` goes to `embeddings.embed` (checkpoint, trusted). Raises UsageError
+    where a set would be smaller than LEAST.
     """
     fit = np.flatnonzero(clips.index.split == "train")
     held = np.flatnonzero(clips.index.split.isin(["valid", "test"]))
@@ -108,7 +113,7 @@ def gather(
     floor = {name: np.array([measure(real, part) for part in floors]) for name, measure in MEASURES.items()}
     rows = [
         {
-            "what": "real clips of other packs (floor)",
+            "what": "other real clips (floor)",
             **{name: v.mean() for name, v in floor.items()},
             "memorisation": 1.0,
         }

@@ -150,7 +150,7 @@ class Instrument(Answering):
             case "plane":
                 self.tell(self.begin(self.plane(m["corners"], *m["at"]), m.get("gesture")), to)
             case "start":
-                self.send({"what": "start", **to}, [self.bytes(self.state.start or self.state)])
+                self.send({"what": "start", **to}, [self.raw(self.state.start or self.state)])
             case "pad":
                 self.pads[m["pad"]] = self.state
                 self.tell(self.state, to, what="pad", pad=m["pad"])
@@ -168,7 +168,7 @@ class Instrument(Answering):
             case other:
                 raise UsageError(f"The page asked for '{other}', which this instrument does not know; reload the page.")
 
-    def bytes(self, state: State) -> bytes:
+    def raw(self, state: State) -> bytes:
         return self.sound(state).numpy().astype("<f4").tobytes()
 
     def tell(self, state: State, to: dict, what: str = "sound", **more) -> None:
@@ -186,7 +186,7 @@ class Instrument(Answering):
                 **more,
                 **to,
             },
-            [self.bytes(state)],
+            [self.raw(state)],
         )
         for follow in self.followers:
             follow(state)

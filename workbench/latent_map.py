@@ -59,10 +59,8 @@ def picture(
             )
             for label, name, pack, *heard in rows
         ]
-    return figures.scatter(
-        chart.clips, values.to_numpy() if hasattr(values, "to_numpy") else values, told, f"{colour} ({unit})" if unit else colour,
-        {"draws": chart.draws, **(over or {})},
-    )  # fmt: skip
+    title = f"{colour} ({unit})" if unit else colour
+    return figures.scatter(chart.clips, values, told, title, {"draws": chart.draws, **(over or {})})
 
 
 class LatentMap(Answering):
@@ -85,7 +83,6 @@ class LatentMap(Answering):
         self.play, self.asked = play, {"draws": draws, "neighbours": neighbours, "seed": seed}
         self.charts: dict[int, Chart] = {}
         self.chart(2)
-        self.shown = {"colour": "label", "dimensions": 2}
         super().__init__(beside=play)
         play.followers.append(self.follow)
 
