@@ -13,6 +13,7 @@ import pytest
 import soundfile
 
 from workbench import audio, data, descriptors, packs, splits, stores
+from workbench.errors import UsageError
 
 RATE = 22_050
 KINDS = {"bd": 60.0, "sd": 200.0, "hh": 6000.0, "Toms": 120.0}
@@ -477,6 +478,27 @@ def test_the_number_of_processes_changes_nothing(tmp_path):
     assert one.manifest["settings"]["split_by"] == "pack"
     for machine in set(one.index.pack):
         assert len(set(one.index.split[one.index.pack == machine]) - {data.NEAR}) == 1
+
+
+def test_folds_hold_out_every_pack_once(tmp_path):
+    folder = make(tmp_path / "pack", machines=10)
+    folds = [build(folder, tmp_path / f"{i}", fold=i, folds=5) for i in range(5)]
+    tests = [set(clips.index.pack[clips.index.split == "test"]) for clips in folds]
+    assert sorted(pack for packs in tests for pack in packs) == sorted(set(folds[0].index.pack))
+    for i, clips in enumerate(folds):
+        assert set(clips.index.pack[clips.index.split == "valid"]) == tests[(i + 1) % 5]
+        assert clips.labels == folds[0].labels and f"fold {i} of 0 to 4" in clips.card().fact["split"]
+    again = build(folder, tmp_path / "0", fold=0, folds=5)
+    assert again.index.equals(folds[0].index)
+    for sentence, asked in {
+        "was built with fold": (1, 5),
+        "count them from 0 to 4": (5, 5),
+        "3 folds or more": (0, 2),
+    }.items():
+        with pytest.raises(data.DataError, match=sentence):
+            build(folder, tmp_path / "0", fold=asked[0], folds=asked[1])
+    with pytest.raises(UsageError, match="12 folds were asked of 10 packs"):
+        build(folder, tmp_path / "many", fold=0, folds=12)
 
 
 def test_what_cannot_be_built_says_so(tmp_path, pack, clips):

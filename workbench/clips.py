@@ -109,7 +109,8 @@ class Clips:
             "refused": f"{len(self.rejects):,}, each with its reason",
             "labels, packs": f"{index.label.nunique()}, {index.pack.nunique()}",
             "split": ", ".join(f"{name} {count:,}" for name, count in m["splits"].items())
-            + f", by {m['settings']['split_by']}",
+            + f", by {m['settings']['split_by']}"
+            + (", fold {} of 0 to {}".format(m["fold"][0], m["fold"][1] - 1) if m.get("fold") else ""),
             "left aside": ", ".join(f"{n:,} {suffix}" for suffix, n in m["ignored"].items()) or "nothing",
             "rates before": ", ".join(
                 f"{rate:,} Hz ({n:,})" for rate, n in index.source_rate.value_counts().head(6).items()

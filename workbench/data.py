@@ -41,6 +41,8 @@ def build(
     rate: int = 44_100,
     labels: Sequence[str] | None = None,
     seed: int = 0,
+    fold: int = 0,
+    folds: int = 0,
     workers: int | None = None,
     licence: str = "",
     shareable: bool = False,
@@ -51,6 +53,8 @@ def build(
     source    a folder of sounds, a .zip or .tar archive, one long recording (cut at its onsets), or "synthetic"
     seconds   of a clip; rounded up so that it holds a multiple of 4,096 values at `rate` Hz
     labels    keep only these (names as in `packs.CONVENTIONS`, or folders of your own)
+    folds     for cross-validation: cut the packs into so many parts and hold out number `fold` (from 0) for the test and
+              the next one for validation; with 0 a tenth of the clips goes to each
     licence, shareable   what others may do with the sounds; kept in the card
 
     The same sound twice (equal values after trimming and normalising, whatever the format or level) is kept once; the
@@ -65,6 +69,8 @@ def build(
         raise DataError(f"a clip of {seconds:g} s was asked; one lasts more than 0 and at most 60 s")
     if not 4_000 <= rate <= 192_000:
         raise DataError(f"a rate of {rate} Hz was asked; it must lie between 4,000 and 192,000 Hz")
+    if folds and not (folds >= 3 and 0 <= fold < folds):
+        raise DataError(f"fold {fold} of {folds} was asked; take 3 folds or more, and count them from 0 to {folds - 1}")
     if not synthetic and not source.exists():
         raise DataError(
             f"there is nothing at {source.absolute()}; give a folder, a .zip or .tar archive, or a recording"
@@ -74,6 +80,7 @@ def build(
         print(f"A clip holds {length:,} values ({length // STEP} x {STEP:,}): {length / rate:.4f} s at {rate:,} Hz.")
     name = "synthetic" if synthetic else str(source.resolve())
     asked = {"version": stores.VERSION, "rate": int(rate), "length": length, "source": name, "seed": int(seed)}
+    asked["fold"] = [int(fold), int(folds)] if folds else None
     settings = {"seconds": seconds, "labels": labels}
     card = {"licence": licence or "CC0-1.0" * synthetic, "shareable": bool(shareable or synthetic)}
     try:
@@ -155,10 +162,10 @@ def _compatible(store: Path, asked: dict) -> dict | None:
             f"{asked['rate']:,} Hz were asked; ask for seconds={old['length'] / old['rate']:.6g} and "
             f"rate={old['rate']}, or build into another folder"
         )
-    for key in ("source", "seed"):
-        if old[key] != asked[key]:
+    for key in ("source", "seed", "fold"):
+        if old.get(key) != asked[key]:  # stores of before there were folds have none
             raise DataError(
-                f"{store} was built with {key} {old[key]!r}, and {asked[key]!r} was asked; build into another folder"
+                f"{store} was built with {key} {old.get(key)!r}, and {asked[key]!r} was asked; build into another folder"
             )
     return old
 
@@ -276,7 +283,8 @@ def _finish(
     before = np.asarray(index.split, dtype=object) if "split" in index else np.full(len(index), None)
     by = state.old["settings"]["split_by"] if state.old else None
     label, pack = (np.asarray(index[column], dtype=object) for column in ("label", "pack"))
-    index["group"], index["near"], index["split"], by = splits.assign(label, pack, pairs, before, by, asked["seed"])
+    found = splits.assign(label, pack, pairs, before, by, asked["seed"], asked["fold"])
+    index["group"], index["near"], index["split"], by = found
     table = pd.DataFrame(rejects, columns=["path", "reason", "size", "modified"])
     table = table.astype({"path": str, "reason": str, "size": float, "modified": float})
     table = table.drop_duplicates(["path", "reason"]).sort_values("path", kind="stable").reset_index(drop=True)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from .errors import UsageError
+
 __all__ = ["COSINE", "LARGE", "LEFT_OUT", "PACKS", "alike", "assign"]
 
 # Tried on 1,788 one-shots of 60 drum machines. Clips in the largest chain of pairs, and clips with a twin in another
@@ -46,7 +48,13 @@ def alike(vectors: Callable[[np.ndarray], np.ndarray], rows: np.ndarray, cosine:
 
 
 def assign(
-    labels: np.ndarray, packs: np.ndarray, pairs: np.ndarray, before: np.ndarray, by: str | None, seed: int
+    labels: np.ndarray,
+    packs: np.ndarray,
+    pairs: np.ndarray,
+    before: np.ndarray,
+    by: str | None,
+    seed: int,
+    fold: tuple[int, int] | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
     """Group, near, split of each clip, and what was kept whole ("pack" or "cluster").
 
@@ -54,6 +62,7 @@ def assign(
     pairs           (M, 2) near-duplicates
     before          (N,) splits given earlier, None where there is none: they are kept
     by              what was kept whole then
+    fold            (i, k): test is the i-th of k parts of the packs and valid the next one, instead of a tenth each
 
     Packs are kept whole and never merged; one that holds over 15 % of the clips trains; a tenth each of the clips goes
     to test and valid, pack by pack so that the labels come out even. Under five packs (or where every pack is large)
@@ -73,7 +82,8 @@ def assign(
     if by is None:
         small = (np.bincount(pack) <= LARGE * n).sum()
         by = "pack" if len(np.bincount(pack)) >= PACKS and small >= len(SHARES) else "cluster"
-    split = _greedy(labels, pack if by == "pack" else group, before, seed)
+    whole = pack if by == "pack" else group
+    split = _greedy(labels, whole, before, seed) if fold is None else _folded(labels, whole, before, seed, *fold)
     old = before != None  # noqa: E711
     first, second = pairs.T
     for loser, winner in ((first, second), (second, first)):
@@ -86,12 +96,39 @@ def assign(
     return group, near, split, by
 
 
+def _counts(labels: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Clips of each label (columns) in each group (rows)."""
+    label = np.unique(labels, return_inverse=True)[1]
+    counts = np.zeros((group.max() + 1, label.max() + 1))
+    np.add.at(counts, (group, label), 1)
+    return counts
+
+
+def _folded(labels: np.ndarray, group: np.ndarray, before: np.ndarray, seed: int, fold: int, folds: int) -> np.ndarray:
+    """Cut the groups into `folds` parts of about the same labels, the same parts for every fold; large groups train."""
+    counts = _counts(labels, group)
+    free = np.random.default_rng([seed, folds]).permutation(len(counts))
+    free = [g for g in free[np.argsort(-counts[free].sum(1), kind="stable")] if counts[g].sum() <= LARGE * len(labels)]
+    part, held = np.full(len(counts), -1), np.zeros((folds, counts.shape[1]))
+    weight = 1 / (counts.sum(0) + 0.5)
+    for g in free:  # the largest first, each to where its labels are rarest
+        best = int(((2 * held + counts[g]) * counts[g] * weight).sum(1).argmin())  # what it adds to the sum of squares
+        part[g] = best
+        held[best] += counts[g]
+    if not held.sum(1).all():
+        raise UsageError(
+            f"{folds} folds were asked of {len(free)} packs or clusters of at most {LARGE:.0%} of the clips each: some fold would "
+            "be empty; ask for fewer folds or add packs."
+        )
+    names = np.full(len(counts), "train", object)
+    names[part == fold], names[part == (fold + 1) % folds] = "test", "valid"
+    return np.where(before != None, before, names[group])  # noqa: E711
+
+
 def _greedy(labels: np.ndarray, group: np.ndarray, before: np.ndarray, seed: int) -> np.ndarray:
     """Give whole groups to test and valid until each holds about its share of every label; the rest trains."""
-    n, groups = len(labels), group.max() + 1
-    label = np.unique(labels, return_inverse=True)[1]
-    counts = np.zeros((groups, label.max() + 1))
-    np.add.at(counts, (group, label), 1)
+    counts = _counts(labels, group)
+    n, groups = len(labels), len(counts)
     split = before.copy()
     fixed = np.full(groups, "", object)
     for i in np.flatnonzero(before != None):  # noqa: E711
