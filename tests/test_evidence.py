@@ -24,7 +24,8 @@ def test_the_ladder_stands_in_order(found, clips):
 
 def test_every_number_has_its_embedding_its_interval_and_its_floor(found):
     table = found.numbers.set_index("number")
-    assert list(table.index) == [f"{name}-descriptors" for name in ("FAD", "KID", "coverage", "memorisation")]
+    five = ("FAD", "KID", "coverage", "diversity within labels", "memorisation")
+    assert list(table.index) == [f"{name}-descriptors" for name in five]
     assert (table.low <= table.value).all() and (table.value <= table.high).all() and (table.n == found.n).all()
     ladder = found.ladder.set_index("what")
     assert table.value["FAD-descriptors"] == ladder.FAD["draws"]
@@ -32,7 +33,25 @@ def test_every_number_has_its_embedding_its_interval_and_its_floor(found):
     assert found.summary()["memorisation-descriptors"] == ladder.memorisation["draws"]
 
 
+def test_labels_have_a_ladder_of_their_own(found, clips):
+    assert len(found.labels) > 1 and (found.labels.n >= evidence.FEW).all()
+    assert (found.labels.floor < found.labels.other).mean() > 0.8  # another label is farther than other clips of it
+    assert found.summary()["diversity within labels-descriptors"] == pytest.approx(found.labels.diversity.mean())
+    held = clips.index.label[clips.index.split.isin(["valid", "test"])].value_counts()
+    assert not set(found.labels.label) & set(held[held < evidence.FEW].index)  # a label of two clips is left out
+
+
+def test_an_embedding_is_tried_before_it_judges(clips, tmp_path):
+    at = evidence.Reference(clips)
+    table = evidence.damage(at)
+    assert set(table.kind) == set(evidence.DAMAGES) and len(table) == 12
+    assert table.grows[table.kind != "smeared attack"].all()
+    at.points = lambda x: at.train[: len(x)]  # an embedding that hears nothing
+    assert not evidence.damage(at).grows.any()
+
+
 def test_the_ladder_is_drawn(found):
+    assert found.by_label().layout.xaxis.type == "log" and len(found.by_label().data) == 3
     fig = found.figure()
     assert fig.layout.xaxis.type == "log" and len(fig.data[0].x) == len(found.ladder)
 

@@ -27,6 +27,10 @@ EVERY = {
     "spectrogram": lambda: figures.spectrogram(RNG.normal(size=(5, 8192)), RATE, list("abcde")),
     "curves": lambda: figures.curves(LOG, healthy={"spectral": (0.1, 0.4)}),
     "bars": lambda: figures.bars(["run", "silence"], [1.0, 2.0], [0.1, 0.2], title="Distance", unit="nats"),
+    "dots": lambda: figures.dots(["kick", "snare"], {"draws": [1, 2], "floor": [3, 4]}, {"draws": [[0.5, 2], [1, 3]]}),
+    "lines": lambda: figures.lines(
+        {"flow": ([1, 2], [3, 4], [[2, 4], [3, 5]]), "none": ([1, 2], [4, 4])}, "nats", "FAD"
+    ),
     "histograms": lambda: figures.histograms(RNG.normal(size=(50, 2)), RNG.normal(size=(9, 2)), ["attack", "pitch"]),
     "scatter": lambda: figures.scatter(
         RNG.normal(size=(20, 2)), ["kick", "snare"] * 10, [f"clip {i}" for i in range(20)]

@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import torch
+from scipy.signal import butter, fftconvolve, sosfilt
+from scipy.spatial.distance import pdist
 
 from workbench import embeddings, figures, metrics
 from workbench.autoencoder import Autoencoder
@@ -14,9 +16,12 @@ from workbench.data import Clips
 from workbench.distributions import keyed_noise
 from workbench.errors import UsageError
 
-__all__ = ["Evidence", "gather", "refusal"]
+__all__ = ["DAMAGES", "Evidence", "Reference", "damage", "gather", "refusal"]
 
 MOST, LEAST, FLOORS = 256, 20, 20  # clips of a set at most and at least; subsets of real clips behind a floor
+ENOUGH = 100  # test clips; with fewer, those that chose the best weights (valid) are measured against as well
+FEW = 8  # held-out clips of a label; with fewer nothing is said of it
+GRADED = 64  # clips that are damaged to try an embedding
 
 
 def kid(real: np.ndarray, made: np.ndarray) -> float:
@@ -28,21 +33,59 @@ def coverage(real: np.ndarray, made: np.ndarray) -> float:
     return metrics.prdc(real, made)["coverage"]
 
 
-MEASURES = {"FAD": metrics.fad, "KID": kid, "coverage": coverage}
+def diversity(real: np.ndarray, made: np.ndarray) -> float:
+    """Effective number of different points (Vendi) over that of the reference, whose median distance is the scale."""
+    scale = float(np.median(pdist(real)))
+    return metrics.vendi(made, bandwidth=scale) / metrics.vendi(real, bandwidth=scale)
+
+
+MEASURES = {"FAD": metrics.fad, "KID": kid, "coverage": coverage, "diversity": diversity}
+
+
+class Reference:
+    """Held-out clips that sets of n are measured against, and training clips, as points of one embedding.
+
+    Test clips; where they are fewer than ENOUGH, validation clips too. n is at most half of the training clips and MOST.
+    `folder` keeps embeddings; `source` goes to `embeddings.embed` (checkpoint, trusted).
+    """
+
+    def __init__(
+        self, clips: Clips, embedding: str = "descriptors", folder: Path | None = None, seed: int = 0, **source
+    ):
+        self.clips, self.embedding, self.folder, self.source = clips, embedding, folder, source
+        fit, held = sides(clips)
+        self.n = min(len(held), len(fit) // 2, MOST)
+        if self.n < LEAST:
+            raise UsageError(few(clips))
+        self.rng = np.random.default_rng(seed)
+        self.pool = held
+        self.held, self.fit = np.sort(self.rng.permutation(held)[: self.n]), self.rng.permutation(fit)[: 8 * MOST]
+        self.real, self.train = self.points(clips.audio(self.held)), self.points(clips.audio(self.fit))
+
+    def points(self, x: np.ndarray) -> np.ndarray:
+        return embeddings.embed(x, self.clips.rate, self.embedding, self.folder, **self.source)
+
+    def measure(self, made: np.ndarray) -> dict[str, float]:
+        """All MEASURES of a set of points, and its memorisation."""
+        near = metrics.memorisation(self.train, self.real, made)
+        return {**{name: f(self.real, made) for name, f in MEASURES.items()}, "memorisation": near}
 
 
 @dataclass(frozen=True)
 class Evidence:
     """Metrics of sets of n clips against n held-out clips, under one embedding.
 
-    ladder: a row for each set, from other real clips down to noise: what, FAD, KID, coverage, memorisation ·
-    numbers: of the draws: number, value, low and high (95 % by subsampling), floor_low and floor_high (what other real
-    clips get, 95 % of subsets), n, embedding
+    ladder: a row for each set, from other real clips down to noise: what, FAD, KID, coverage, diversity, memorisation ·
+    labels: for each label that has enough clips: n, FAD of draws of it, its floor (training clips of the label) and of
+    the nearest other label's clips, and diversity of its draws over that of its held-out clips · numbers: five of the
+    draws: number, value, low and high (95 %, by subsampling; over labels for the diversity within one), floor_low and
+    floor_high (what other real clips get, 95 % of subsets), n, embedding
     """
 
     embedding: str
     n: int
     ladder: pd.DataFrame
+    labels: pd.DataFrame
     numbers: pd.DataFrame
 
     def figure(self) -> go.Figure:
@@ -50,18 +93,38 @@ class Evidence:
         fig = figures.bars(self.ladder.what, self.ladder.FAD, title=f"FAD-{self.embedding}, n = {self.n}")
         return fig.update_xaxes(type="log", rangemode="normal")
 
+    def by_label(self) -> go.Figure:
+        """FAD of draws of each label, between other real clips of it and those of another label."""
+        series = {
+            "real clips of it (floor)": self.labels.floor,
+            "draws": self.labels.draws,
+            "another label": self.labels.other,
+        }
+        names = [f"{label} ({n})" for label, n in zip(self.labels.label, self.labels.n, strict=True)]
+        return figures.dots(names, series, title=f"FAD-{self.embedding} within a label (n clips)", log=True)
+
     def summary(self) -> dict[str, float]:
         return dict(zip(self.numbers.number, self.numbers.value, strict=True))
 
 
+def sides(clips: Clips) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of training clips, and of those that sets are measured against."""
+    split = clips.index.split
+    names = ["test"] if (split == "test").sum() >= ENOUGH else ["valid", "test"]
+    return np.flatnonzero(split == "train"), np.flatnonzero(split.isin(names))
+
+
+def few(clips: Clips) -> str:
+    fit, held = map(len, sides(clips))
+    return f"{held} held-out and {fit} training clips allow sets of {min(held, fit // 2)}, and metrics of sets need {LEAST} at least."
+
+
 def refusal(model: Autoencoder, clips: Clips) -> str:
     """Why draws of this model cannot be measured as a set, or nothing."""
-    held, fit = (int((clips.index.split.isin(names)).sum()) for names in (["valid", "test"], ["train"]))
     if model.prior is None:
         return f"A '{model.family}' model has no prior over whole clips, so there are no draws to measure."
-    if (n := min(held, fit // 2)) < LEAST:
-        return f"{held} held-out and {fit} training clips allow sets of {n}, and metrics of sets need {LEAST} at least."
-    return ""
+    fit, held = map(len, sides(clips))
+    return few(clips) if min(held, fit // 2) < LEAST else ""
 
 
 def gather(
@@ -72,62 +135,126 @@ def gather(
     seed: int = 0,
     **source,
 ) -> Evidence:
-    """Embed sets of n clips each, and measure them against held-out clips.
+    """Embed sets of n clips each, and measure them against held-out clips, all together and by label.
 
-    n is the number of held-out clips, at most half of the training clips and MOST. The sets: training clips (the floor:
-    of other packs, where the split is by pack; no draws should be expected to lie nearer), training clips copied,
-    reconstructions of the held-out clips, draws, draws of N(0, I) instead of the prior, real clips of half of the labels,
-    white noise. `folder` keeps embeddings; `source` goes to `embeddings.embed` (checkpoint, trusted). Raises UsageError
-    where a set would be smaller than LEAST.
+    The sets: training clips (the floor: of other packs, where the split is by pack; no draws should be expected to lie
+    nearer), training clips copied, reconstructions of the held-out clips, draws, draws of N(0, I) instead of the prior,
+    real clips of half of the labels, white noise. Raises UsageError where a set would be smaller than LEAST.
     """
-    fit = np.flatnonzero(clips.index.split == "train")
-    held = np.flatnonzero(clips.index.split.isin(["valid", "test"]))
-    n = min(len(held), len(fit) // 2, MOST)
     if why := refusal(model, clips):
         raise UsageError(why)
-    rng = np.random.default_rng(seed)
-    held, fit = np.sort(rng.permutation(held)[:n]), rng.permutation(fit)
-
-    def points(x: np.ndarray) -> np.ndarray:
-        return embeddings.embed(x, clips.rate, embedding, folder, **source)
+    at = Reference(clips, embedding, folder, seed, **source)
+    n, rng, train = at.n, at.rng, at.train
 
     def rendered(z: torch.Tensor, c: torch.Tensor | None) -> np.ndarray:
-        return points(model.render(z, c if model.context_spec else None)[:, 0].numpy())
+        return at.points(model.render(z, c if model.context_spec else None)[:, 0].numpy())
 
-    x = clips.audio(held)
-    real, train = points(x), points(clips.audio(fit[: 8 * MOST]))
+    x = clips.audio(at.held)
     z, c = model.draw(n, seed=seed)
-    heard = torch.from_numpy(clips.context(held)) if model.labels else None
+    heard = torch.from_numpy(clips.context(at.held)) if model.labels else None
     kept = model.batched(model.encode, torch.from_numpy(x)[:, None])
-    labels = rng.permutation(sorted(set(clips.index.label[fit])))
-    half = np.flatnonzero(clips.index.label.iloc[fit[: len(train)]].isin(labels[: max(1, len(labels) // 2)]))
+    label = clips.index.label.to_numpy()
+    labels = rng.permutation(sorted(set(label[at.fit])))
+    half = np.flatnonzero(np.isin(label[at.fit], labels[: max(1, len(labels) // 2)]))
     sets = {
         "training clips, copied": train[:n],
         "reconstructions": rendered(kept, heard),
         "draws": rendered(z, c),
         "draws of N(0, I) instead of the prior": rendered(keyed_noise([seed, 5], range(n), *z.shape[1:]), c),
         "real clips of half of the labels": train[half[:n]] if len(labels) > 1 and len(half) >= n else None,
-        "white noise": points(rng.uniform(-1, 1, x.shape).astype(np.float32)),
+        "white noise": at.points(rng.uniform(-1, 1, x.shape).astype(np.float32)),
     }
     floors = [train[rng.permutation(len(train))[:n]] for _ in range(FLOORS)]
-    floor = {name: np.array([measure(real, part) for part in floors]) for name, measure in MEASURES.items()}
+    floor = {name: np.array([measure(at.real, part) for part in floors]) for name, measure in MEASURES.items()}
     rows = [
-        {
-            "what": "other real clips (floor)",
-            **{name: v.mean() for name, v in floor.items()},
-            "memorisation": 1.0,
-        }
+        {"what": "other real clips (floor)", **{name: v.mean() for name, v in floor.items()}, "memorisation": 1.0},
+        *({"what": what, **at.measure(made)} for what, made in sets.items() if made is not None),
     ]
-    for what, made in sets.items():
-        if made is not None:
-            near = metrics.memorisation(train, real, made)
-            rows.append({"what": what, **{name: f(real, made) for name, f in MEASURES.items()}, "memorisation": near})
+    within = by_label(model, at, seed)
     made, numbers = sets["draws"], []
-    for name, measure in MEASURES.items():
-        low, high = metrics.subsampled(measure, real, made, repeats=50, seed=seed)
+    for name in ("FAD", "KID", "coverage") + (() if len(within) else ("diversity",)):
+        low, high = metrics.subsampled(MEASURES[name], at.real, made, repeats=50, seed=seed)
         spread = np.quantile(floor[name], [0.025, 0.975])
-        numbers.append((f"{name}-{embedding}", measure(real, made), low, high, *spread))
-    low, high = metrics.subsampled(lambda r, m: metrics.memorisation(train, r, m), real, made, repeats=50, seed=seed)
-    numbers.append((f"memorisation-{embedding}", metrics.memorisation(train, real, made), low, high, 1.0, 1.0))
+        numbers.append((f"{name}-{embedding}", MEASURES[name](at.real, made), low, high, *spread))
+    if len(within):
+        own = within.diversity_floor
+        spread = metrics.bootstrap(within.diversity)
+        numbers.append(
+            (
+                f"diversity within labels-{embedding}",
+                within.diversity.mean(),
+                *spread,
+                *np.quantile(own, [0.025, 0.975]),
+            )
+        )
+    low, high = metrics.subsampled(lambda r, m: metrics.memorisation(train, r, m), at.real, made, repeats=50, seed=seed)
+    numbers.append((f"memorisation-{embedding}", metrics.memorisation(train, at.real, made), low, high, 1.0, 1.0))
     table = pd.DataFrame(numbers, columns=["number", "value", "low", "high", "floor_low", "floor_high"])
-    return Evidence(embedding, n, pd.DataFrame(rows), table.assign(n=n, embedding=embedding))
+    return Evidence(embedding, n, pd.DataFrame(rows), within, table.assign(n=n, embedding=embedding))
+
+
+def by_label(model: Autoencoder, at: Reference, seed: int) -> pd.DataFrame:
+    """Draws of each label against its held-out clips, where there are FEW of these at least and twice as many to train."""
+    if not model.prior.contexts:
+        return pd.DataFrame()
+    label = at.clips.index.label.to_numpy()
+    fit = {name: at.train[label[at.fit] == name] for name in model.labels}
+    held = {name: at.pool[label[at.pool] == name] for name in model.labels}
+    judged = [name for name in model.labels if len(held[name]) >= FEW and len(fit[name]) >= 2 * FEW]
+    rows = []
+    for name in judged:
+        n = min(len(held[name]), len(fit[name]) // 2, MOST)
+        real = at.points(at.clips.audio(np.sort(at.rng.permutation(held[name])[:n])))
+        made = at.points(model.sample(n, label=name, seed=seed)[:, 0].numpy())
+        floors = [fit[name][at.rng.permutation(len(fit[name]))[:n]] for _ in range(FLOORS)]
+        others = [metrics.fad(real, fit[o][:n]) for o in judged if o != name and len(fit[o]) >= n]
+        rows.append(
+            {
+                "label": name,
+                "n": n,
+                "draws": metrics.fad(real, made),
+                "floor": np.mean([metrics.fad(real, f) for f in floors]),
+                "other": min(others, default=np.nan),
+                "diversity": diversity(real, made),
+                "diversity_floor": np.mean([diversity(real, f) for f in floors]),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+# ------------------------------------------------------------------------------------------- may an embedding judge?
+
+
+def noisy(x: np.ndarray, rate: int, grade: int, rng: np.random.Generator) -> np.ndarray:
+    """White noise of 0.02, 0.04, 0.06, ... beside full scale."""
+    return x + grade * 0.02 * rng.standard_normal(x.shape)
+
+
+def dull(x: np.ndarray, rate: int, grade: int, rng: np.random.Generator) -> np.ndarray:
+    """Low-passed at 4, 2, 1, ... kHz."""
+    return sosfilt(butter(4, 8000 / 2**grade, fs=rate, output="sos"), x)
+
+
+def smeared(x: np.ndarray, rate: int, grade: int, rng: np.random.Generator) -> np.ndarray:
+    """The attack spread by convolution with a burst of noise of 8, 16, 32, ... ms."""
+    n = int(0.004 * rate * 2**grade)
+    burst = rng.standard_normal(n) * np.hanning(n)
+    spread = fftconvolve(x, burst[None], axes=1)[:, : x.shape[1]]
+    return spread / np.abs(spread).max(1, keepdims=True).clip(1e-9)
+
+
+DAMAGES = {"noise": noisy, "low-pass": dull, "smeared attack": smeared}
+
+
+def damage(at: Reference, grades: int = 3, seed: int = 0) -> pd.DataFrame:
+    """FAD of training clips as they are (grade 0) and damaged more and more: an embedding under which it does not grow
+    may not judge. Table: kind, grade, FAD, and grows (does this kind's FAD grow from grade to grade?)."""
+    x = at.clips.audio(at.fit[:GRADED])
+    rows = []
+    for kind, make in DAMAGES.items():
+        rng = np.random.default_rng(seed)
+        made = [x, *(np.clip(make(x, at.clips.rate, g, rng), -1, 1) for g in range(1, grades + 1))]
+        values = [metrics.fad(at.real, at.points(m.astype(np.float32))) for m in made]
+        grows = bool((np.diff(values) > 0).all())
+        rows += [{"kind": kind, "grade": g, "FAD": v, "grows": grows} for g, v in enumerate(values)]
+    return pd.DataFrame(rows)

@@ -9,7 +9,9 @@ __all__ = [
     "chrome",
     "counts",
     "curves",
+    "dots",
     "histograms",
+    "lines",
     "matrix",
     "player",
     "save",
@@ -140,18 +142,17 @@ def curves(table, healthy=None, columns: int = 3) -> go.Figure:
 def bars(names, values, errors=None, title: str = "", unit: str = "") -> go.Figure:
     """Named values side by side, each with its number; `errors` (n,) half widths or (n, 2) ends of intervals."""
     values = np.asarray(values, dtype=float)
-    error = None
+    spread = None
     if errors is not None:
         errors = np.asarray(errors, dtype=float)
         spread = np.stack([errors, errors], -1) if errors.ndim == 1 else np.abs(errors - values[:, None])
-        error = dict(type="data", symmetric=False, arrayminus=spread[:, 0], array=spread[:, 1], thickness=1.2, width=4)
     names = _named(names, len(values), "values")
     fig = go.Figure(
         go.Bar(
             x=values,
             y=_escaped(names),
             orientation="h",
-            error_x=error,
+            error_x=_ends(spread),
             marker_color=COLOURS[0],
             text=[f"{v:.3g}" for v in values],
             textposition="inside",
@@ -161,6 +162,51 @@ def bars(names, values, errors=None, title: str = "", unit: str = "") -> go.Figu
     fig.update_yaxes(autorange="reversed", showgrid=False)
     fig.update_xaxes(title=unit, rangemode="tozero")
     return styled(fig, body=60 + 32 * len(values), title=title)
+
+
+def dots(names, series, errors=None, title: str = "", unit: str = "", log: bool = False) -> go.Figure:
+    """Several values of each name on its line, {series: (n,)}; `errors` {series: (n, 2)} are ends of intervals."""
+    fig = go.Figure()
+    for k, (name, values) in enumerate(series.items()):
+        values = np.asarray(values, dtype=float)
+        ends = (
+            None if errors is None or name not in errors else np.abs(np.asarray(errors[name], float) - values[:, None])
+        )
+        fig.add_scatter(
+            x=values,
+            y=_escaped(_named(names, len(values), "values")),
+            name=html.escape(str(name)),
+            mode="markers",
+            marker=dict(color=COLOURS[k % 8], symbol=SYMBOLS[k % len(SYMBOLS)], size=9),
+            error_x=_ends(ends),
+        )
+    fig.update_yaxes(autorange="reversed", type="category")
+    fig.update_xaxes(title=unit, type="log" if log else "linear")
+    return styled(fig, body=60 + 28 * len(names), title=title)
+
+
+def lines(series, across: str, up: str, title: str = "", log: bool = False) -> go.Figure:
+    """Curves {name: (x, y) or (x, y, ends (n, 2) of intervals)} with their points marked, over one axis."""
+    fig = go.Figure()
+    for k, (name, (x, y, *ends)) in enumerate(series.items()):
+        y = np.asarray(y, dtype=float)
+        fig.add_scatter(
+            x=np.asarray(x, dtype=float),
+            y=y,
+            name=html.escape(str(name)),
+            mode="lines+markers",
+            line=dict(color=COLOURS[k % 8], width=1.8, dash=("solid", "dash", "dot", "dashdot")[k % 4]),
+            marker=dict(symbol=SYMBOLS[k % len(SYMBOLS)], size=7),
+            error_y=_ends(np.abs(np.asarray(ends[0], float) - y[:, None])) if ends else None,
+        )
+    fig.update_xaxes(title=across)
+    fig.update_yaxes(title=up, type="log" if log else "linear")
+    return styled(fig, body=380, title=title)
+
+
+def _ends(spread):
+    if spread is not None:
+        return dict(type="data", symmetric=False, arrayminus=spread[:, 0], array=spread[:, 1], thickness=1.2, width=4)
 
 
 def histograms(real, other, names, labels=("real", "draws"), columns: int = 3) -> go.Figure:
