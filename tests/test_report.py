@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from workbench import models, report, runs
+from workbench import evidence, models, report, runs
 from workbench.distributions import PRIORS
 from workbench.errors import UsageError
 from workbench.losses import spectral_distance
@@ -67,6 +67,13 @@ def test_priors_are_compared_on_one_encoder_and_the_model_keeps_its_own(model, c
     assert nats["standard"] < nats["gaussian"] and nats["realnvp"] > nats["standard"]
     assert (table.floor == table.floor.iloc[0]).all() and np.isfinite(table.mmd).all()
     assert model.prior is own and all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_priors_without_labels_are_heard_as_well(model, clips):
+    at = evidence.Reference(clips)
+    table = report.priors(model, clips, ["standard", "gaussian"], labelled=False, at=at).set_index("prior")
+    assert set(evidence.MEASURES) < set(table) and np.isfinite(table[list(evidence.MEASURES)]).all(None)
+    assert table.auc["gaussian"] < table.auc["standard"] and model.prior.contexts == len(model.labels)
 
 
 def test_draws_are_judged(model, clips):

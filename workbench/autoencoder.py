@@ -263,7 +263,7 @@ class Autoencoder(nn.Module, abc.ABC):
                 k = torch.arange(len(h)).repeat(draws)  # clip by clip, and the same again
                 noise = keyed_noise([0, 7], range(len(k)), *self.latent_shape(h))
                 z = self.batched(lambda f, e: self.posterior_of(f).sample(e), h[k], noise)
-                c = torch.from_numpy(clips.context()) if self.labels else None
+                c = torch.from_numpy(clips.context()) if self.prior.contexts else None
                 self.prior.fit(z.to(self.prior.frequency), None if c is None else c[k].to(self.prior.frequency), draws)
             return h
 
@@ -271,7 +271,7 @@ class Autoencoder(nn.Module, abc.ABC):
             with torch.autocast(batch.x.device.type, enabled=False):  # a density in half precision is none
                 with torch.no_grad():
                     z = self.posterior_of(batch.x).sample(batch.noise(step, *self.latent_shape(batch.x)))
-                return {"nll": -self.prior.log_prob(z, batch.c).mean()}
+                return {"nll": -self.prior.log_prob(z, batch.c if self.prior.contexts else None).mean()}
 
         closed = next(self.prior.parameters(), None) is None
         return Stage(

@@ -13,6 +13,11 @@ OFFLINE = """{% extends 'index.html.j2' %}
 {% block html_head_js_mathjax %}{% endblock %}
 {% block html_head_js_mermaidjs %}{% endblock %}
 {% block jupyter_widgets %}{% endblock %}
+{% block any_cell %}{% if cell.metadata.unfold %}</details>{% endif %}
+{% if cell.metadata.fold %}<details><summary>{{ cell.metadata.fold | e }}</summary>{% endif %}{{ super() }}{% endblock %}
+{% block body_footer %}{% if resources.folded %}</details>
+<script>addEventListener("toggle", () => dispatchEvent(new Event("resize")), true)</script>{% endif %}
+{{ super() }}{% endblock %}
 {% block html_head_css %}{% if resources.plotly %}<script>{{ resources.plotly }}</script>{% endif %}{% endblock %}
 """
 
@@ -35,9 +40,10 @@ def write(notebook: Path) -> Path:
             if FIGURE in output.get("data", {}):
                 plotly = plotly or _plotly()
                 output.data["text/html"] = _drawn(output.data.pop(FIGURE))
+    folded = _fold(nb.cells)
     loader = DictLoader({"offline.html.j2": OFFLINE})
     exporter = HTMLExporter(template_name="lab", template_file="offline.html.j2", extra_loaders=[loader])
-    html, _ = exporter.from_notebook_node(nb, {"metadata": {"name": notebook.stem}, "plotly": plotly})
+    html, _ = exporter.from_notebook_node(nb, {"metadata": {"name": notebook.stem}, "plotly": plotly, "folded": folded})
     target = notebook.with_suffix(".html")
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     try:
@@ -46,6 +52,18 @@ def write(notebook: Path) -> Path:
     finally:
         temporary.unlink(missing_ok=True)
     return target
+
+
+def _fold(cells) -> bool:
+    """Mark the cells below headings that JupyterLab shows collapsed, each up to the next heading; is the last one open?"""
+    inside = False
+    for cell in cells:
+        heading = cell.source.partition("\n")[0] if cell.cell_type == "markdown" and cell.source.startswith("#") else ""
+        if heading:
+            cell.metadata.unfold, inside = inside, bool(cell.metadata.get("jp-MarkdownHeadingCollapsed"))
+            if inside:
+                cell.metadata.fold, cell.source = heading.lstrip("# "), cell.source.partition("\n")[2] or " "
+    return inside
 
 
 def _live_only(output) -> bool:

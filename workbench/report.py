@@ -14,7 +14,7 @@ from sklearn.metrics import confusion_matrix
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
-from workbench import autoencoder, descriptors, metrics, runs, train
+from workbench import autoencoder, descriptors, evidence, metrics, runs, train
 from workbench.autoencoder import Autoencoder
 from workbench.data import Clips
 from workbench.distributions import PRIORS, keyed_noise, prior
@@ -169,16 +169,29 @@ def reconstructions(model: Autoencoder, clips: Clips) -> tuple[pd.DataFrame, np.
 
 
 def priors(
-    model: Autoencoder, clips: Clips, kinds: Sequence[str] = PRIORS, steps: int = 800, seed: int = 0
+    model: Autoencoder,
+    clips: Clips,
+    kinds: Sequence[str] = PRIORS,
+    steps: int = 800,
+    seed: int = 0,
+    labelled: bool = True,
+    at: evidence.Reference | None = None,
 ) -> pd.DataFrame:
     """Every kind of prior, fitted on the training latents of the same frozen encoder and judged on held-out ones.
 
+    Arguments:
+        labelled: may priors know the label, as the model's own does? at: what decoded draws are measured against.
     Returns a table: prior, log_likelihood in nats per clip (of draws of q, given the label), its 95 % interval over
-    clips, mmd of draws from the held-out latents, and the floor of that: training latents against held-out ones.
-    The model keeps the prior that it came with.
+    clips, of 1,000 draws the mmd from the held-out latents and the auc of telling them apart (0.5 is chance), the floor
+    of the former (training latents against held-out ones); with `at`, of as many decoded draws all of its measures. The
+    model keeps the prior that it came with.
     """
     if not kinds:
         raise UsageError(f"No priors were named to compare; name some of {', '.join(PRIORS)}.")
+    if model.context_spec and not labelled:
+        raise UsageError(
+            "This decoder is conditional, so draws need a label: priors that know none cannot be compared."
+        )
     own, table = model.prior, []
     h = {name: model.features(clips.split(name)) for name in ("train", "valid", "test")}
 
@@ -187,17 +200,22 @@ def priors(
         return model.batched(lambda f, e: model.posterior_of(f).sample(e), h[name], noise)
 
     held, known = latents("test"), latents("train")
-    c = torch.from_numpy(clips.split("test").context()) if model.labels else None
+    contexts = len(model.labels) if labelled else 0
+    c = torch.from_numpy(clips.split("test").context()) if contexts else None
     bandwidth = float(np.median(pdist(held)))
     floor = metrics.mmd(held, known[np.random.default_rng(seed).permutation(len(known))[:1000]], bandwidth)
     try:
         for kind in kinds:
-            model.prior = prior(kind, own.latent, own.contexts, **model.settings.get("flow", {}))
+            model.prior = prior(kind, own.latent, contexts, **model.settings.get("flow", {}))
             train.fit_stage(model, model.prior_stage(steps, (h["train"], h["valid"])), clips, seed)
             with torch.inference_mode():
                 nats = model.prior.eval().log_prob(held, c).numpy()
-                drawn = model.draw(1000, seed=seed)[0]
+            drawn, asked = model.draw(1000, seed=seed)
             low, high = metrics.bootstrap(nats)
+            heard = {}
+            if at is not None:
+                c_n = asked[: at.n] if model.context_spec and asked is not None else None
+                heard = at.measure(at.points(model.render(drawn[: at.n], c_n)[:, 0].numpy()))
             table.append(
                 {
                     "prior": kind,
@@ -206,6 +224,8 @@ def priors(
                     "high": high,
                     "mmd": metrics.mmd(held, drawn, bandwidth),
                     "floor": floor,
+                    "auc": metrics.auc(held, drawn[: len(held)], seed) if len(held) >= 10 else np.nan,
+                    **heard,
                     "n": len(nats),
                 }
             )
