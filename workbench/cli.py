@@ -205,6 +205,31 @@ def generate(
     typer.echo(f"{n} clips in {folder}")
 
 
+@app.command()
+def sweep(
+    file: Annotated[Path, typer.Argument(help="A YAML file as those in notebooks/sweeps.")],
+    parameter: Annotated[
+        list[str], typer.Option("-p", metavar="NAME VALUE", help="What it needs, or a part of its grid.")
+    ] = (),
+    workers: Annotated[int, typer.Option(min=1, help="Runs at once; they share the cores.")] = 1,
+    scheduler: Annotated[str, typer.Option(help="The address of a Dask cluster that sees the same folders.")] = "",
+    list_: Annotated[bool, typer.Option("--list", help="Say how its runs stand, and do nothing.")] = False,
+):
+    """Do all runs of a sweep which are not done yet; after Ctrl-C the same command goes on."""
+    from . import sweep
+
+    spec = sweep.read(file, dict(text.split("=", 1) for text in parameter))
+    todo = sweep.jobs(spec)
+    typer.echo(f"{spec.get('what', file)}\n{len(todo)} runs.")
+    if list_:
+        for job in todo:
+            typer.echo(f"{sweep.status(job):12} {job.out}")
+        return
+    ended = sweep.run(todo, workers, _say, scheduler)
+    if bad := [out for out, how in ended.items() if how != "finished"]:
+        raise runs.RunError(f"{len(bad)} of {len(todo)} runs are not done, first {bad[0]}: {ended[bad[0]]}")
+
+
 @app.command(name="app")
 def serve(
     run: Annotated[
@@ -221,7 +246,32 @@ def serve(
     _say(
         "A page takes a quarter of a minute, the first one of a run a minute: its directions and its map are made then."
     )
-    notebooks.serve(notebooks.resolve("play"), str(source), port, browser)
+    notebooks.serve(notebooks.resolve("play"), {"run": str(source.resolve())}, port, browser)
+
+
+@app.command()
+def listen(
+    sources: Annotated[list[Path], typer.Argument(help="The folder of a test; or runs of 2_train to make one of.")],
+    kind: Annotated[str, typer.Option(help="acr: opinions of draws; mushra: reconstructions by a reference.")] = "acr",
+    clips: Annotated[int, typer.Option(min=1, help="Rated clips of each run.")] = 12,
+    training: Annotated[int, typer.Option(min=1, help="Clips or sets for practice, not counted.")] = 3,
+    seed: Annotated[int, typer.Option(min=0, help="Of clips, draws and orders.")] = 0,
+    out: Annotated[Path, typer.Option(help="The folder of a test that is made.")] = Path("runs/listening"),
+    port: Annotated[int, typer.Option(help="By default a free one.")] = 0,
+    browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
+):
+    """Show a listening test to listeners, served by Voila on this machine alone; votes are kept in the test's folder."""
+    from . import listening, listening_sheet, notebooks
+
+    if len(sources) == 1 and not (sources[0] / runs.RECORD).exists():
+        out = listening.Test(sources[0]).folder
+    else:
+        listening_sheet.from_runs(out, sources, kind, clips, training, seed)
+    again = shlex.join(["workbench", "listen", str(out)])
+    _say(
+        f"For further listeners: {again}. What they say: {shlex.join(['workbench', 'run', 'listen', '-p', 'test', str(out)])}"
+    )
+    notebooks.serve(notebooks.resolve("listen"), {"test": str(out.resolve()), "listener": True}, port, browser)
 
 
 @app.command()

@@ -1,0 +1,99 @@
+"""Laws of sweeps: every cell once, what is shared once, typed values, and on again where they stopped."""
+
+import json
+
+import pytest
+from conftest import PARAMETERS
+
+from workbench import notebooks, sweep
+from workbench.runs import RunError
+
+SPEC = """
+what: Does it add up?
+needs: {start: a number to begin with}
+grid: {fold: [0, 1], beta: [0.5, 2.0]}
+runs:
+  - notebook: NOTEBOOK
+    out: OUT/{fold}/first
+    parameters: {steps: "{fold}", name: "of {start}"}
+  - notebook: NOTEBOOK
+    out: OUT/{fold}/{beta}
+    parameters: {rate: "{beta}", settings: {deep: ["{beta}", "{start}"]}}
+"""
+CELL = """
+from workbench import runs
+with runs.start(out, dict(rate=rate, settings=settings), notebook="job", resume=resume, replace=replace) as here:
+    if rate == 2.0 and not runs.Path("allowed").exists():
+        raise runs.RunError("two is too much")
+    here.finish(rate=rate)
+"""
+
+
+@pytest.fixture
+def spec(tmp_path, monkeypatch, write_notebook):
+    monkeypatch.chdir(tmp_path)
+    path = write_notebook(tmp_path / "job.ipynb", CELL, parameters=PARAMETERS)
+    file = tmp_path / "sweep.yaml"
+    file.write_text(SPEC.replace("NOTEBOOK", str(path)).replace("OUT", str(tmp_path / "out")))
+    return file
+
+
+def test_a_grid_becomes_jobs_of_typed_values(spec, tmp_path):
+    jobs = sweep.jobs(sweep.read(spec, {"start": "7"}))
+    assert [str(job.out.relative_to(tmp_path / "out")) for job in jobs] == [
+        "0/first",
+        "0/0.5",
+        "0/2.0",
+        "1/first",
+        "1/0.5",
+        "1/2.0",
+    ]
+    assert jobs[0].parameters == {"steps": 0, "name": "of 7"} and jobs[0].after == ()
+    assert jobs[2].parameters == {"rate": 2.0, "settings": {"deep": [2.0, "7"]}} and jobs[2].after == (jobs[0].out,)
+    assert len(sweep.jobs(sweep.read(spec, {"start": "7", "fold": "1"}))) == 3
+
+
+def test_what_is_wrong_with_a_sweep_is_said(spec, tmp_path):
+    for sentence, given in {
+        r"needs -p start VALUE \(a number to begin with\)": {},
+        "knows no stat; it takes start, fold, beta": {"start": "1", "stat": "2"},
+    }.items():
+        with pytest.raises(RunError, match=sentence):
+            sweep.read(spec, given)
+    with pytest.raises(RunError, match="no sweep"):
+        sweep.read(tmp_path / "missing.yaml")
+    for old, new, sentence in (
+        ("grid", "gird", "is no sweep"),
+        ("steps:", "step:", "no parameter step. Did you mean steps"),
+        ("{fold}", "{fond}", "names 'fond'"),
+    ):
+        other = tmp_path / "other.yaml"
+        other.write_text(spec.read_text().replace(old, new))
+        with pytest.raises(RunError, match=sentence):
+            sweep.jobs(sweep.read(other, {"start": "1"}))
+
+
+def test_a_sweep_goes_on_where_it_stopped(spec, tmp_path):
+    jobs, said = sweep.jobs(sweep.read(spec, {"start": "7", "fold": "0"})), []
+    ended = sweep.run(jobs, 2, said.append)
+    assert ended[jobs[1].out] == "finished" and "two is too much" in ended[jobs[2].out] and len(said) == 3
+    record = json.loads((jobs[1].out / "run.json").read_text())
+    assert record["settings"] == {"rate": 0.5, "settings": {"deep": [0.5, "7"]}}
+    (tmp_path / "allowed").touch()
+    assert set(sweep.run(jobs, 1, said.append).values()) == {"finished"}
+    assert json.loads((jobs[1].out / "run.json").read_text()) == record  # what was done is not done again
+
+
+def test_what_needs_a_failed_run_is_left_out(spec, tmp_path):
+    spec.write_text(spec.read_text().replace("name:", "rate: 2.0, name:"))
+    jobs = sweep.jobs(sweep.read(spec, {"start": "7", "fold": "0"}))
+    ended = sweep.run(jobs, 1, lambda line: None)
+    assert "two is too much" in ended[jobs[0].out] and all("left out" in ended[job.out] for job in jobs[1:])
+    assert not jobs[1].out.exists()
+
+
+def test_the_sweeps_of_the_thesis_fit_their_notebooks():
+    for file, runs in {"flows": 5 + 2 * 150, "flows-small": 3 + 2 * 36}.items():
+        jobs = sweep.jobs(sweep.read(f"notebooks/sweeps/{file}.yaml", {"source": "synthetic"}))
+        assert len(jobs) == runs, file
+        assert {job.notebook for job in jobs} == {"data", "train", "priors"} and notebooks.resolve("priors")
