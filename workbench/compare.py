@@ -1,0 +1,348 @@
+"""Runs beside one another: arms of a comparison, paired differences over seeds and folds, arms at one divergence."""
+
+import glob
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from workbench import runs
+from workbench.errors import UsageError
+from workbench.runs import RunError
+
+__all__ = [
+    "BETTER",
+    "Comparison",
+    "Difference",
+    "Rows",
+    "compare",
+    "frame",
+    "gather",
+    "matched",
+    "paired",
+    "trained",
+]
+
+# which way a number is better, by its name before the embedding; of others no best is marked
+BETTER = {
+    "FAD": -1,
+    "KID": -1,
+    "coverage": 1,
+    "diversity within labels": 1,
+    "distance": -1,
+    "reconstruction distance": -1,
+    "mmd": -1,
+    "log_likelihood": 1,
+    "label accuracy ratio": 1,
+    "descriptor distance": -1,
+}
+ENCODER = ("log_likelihood", "mmd", "auc")  # of one encoder's latents: between encoders they mean nothing
+DRAWS = (
+    "FAD",
+    "KID",
+    "coverage",
+    "diversity",
+    "memorisation",
+    "label",
+    "descriptor",
+    "GILBO",
+)  # of the run's own prior
+APART = ("length", "rate", "labels")  # settings that come from the store
+LEVEL, POWER = 0.95, 0.8
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A row for each run (or run and prior): table, and which of its columns tell arms apart and which are numbers."""
+
+    table: pd.DataFrame
+    settings: tuple[str, ...]
+    numbers: tuple[str, ...]
+
+
+def trained(places: Sequence[str]) -> list[Path]:
+    """The finished runs of 2_train that these folders (or patterns such as "runs/a*") are, or hold at any depth."""
+    found = []
+    for place in places:
+        records = [
+            p for f in sorted(glob.glob(str(Path(place).expanduser()))) for p in sorted(Path(f).rglob(runs.RECORD))
+        ]
+        here = [
+            p.parent
+            for p in records
+            if (r := runs.read(p.parent)).get("notebook") == "2_train" and r["status"] == "finished"
+        ]
+        if not here:
+            raise RunError(
+                f"{place} is no finished run of 2_train and holds none; name runs, folders of runs or a pattern."
+            )
+        found += here
+    return list(dict.fromkeys(found))
+
+
+def reports(trained_runs: Sequence[Path]) -> dict[Path, Path]:
+    """The newest finished report of each run that has one: 7_report, or its short form extras/priors."""
+    wanted = {run.resolve(): run for run in trained_runs}
+    near = {p for run in trained_runs for p in (run.parent, Path("runs"))}
+    places = {
+        p.parent.resolve() for folder in near for depth in ("*", "*/*") for p in folder.glob(f"{depth}/{runs.RECORD}")
+    }
+    newest = {}
+    for place in places:
+        record = runs.read(place)
+        if record.get("notebook") in ("7_report", "priors") and record["status"] == "finished":
+            path = Path(record["settings"]["run"])
+            about = next((w for w in wanted if w == path.resolve() or w.parts[-len(path.parts) :] == path.parts), None)
+            if about is not None and record["started"] > newest.get(about, ("",))[0]:
+                newest[about] = (record["started"], place)
+    return {wanted[about]: place for about, (_, place) in newest.items()}
+
+
+def gather(places: Sequence[str], priors: Sequence[str] = ()) -> Rows:
+    """The numbers of the reports of runs; with `priors`, a row for each of them on each run's encoder.
+
+    Raises UsageError for a run without a finished report and for runs whose numbers cannot stand in one table: of other
+    clip lengths, rates or embeddings.
+    """
+    found = trained(places)
+    told = reports(found)
+    if missing := [run for run in found if run not in told]:
+        raise UsageError(
+            f"{len(missing)} of {len(found)} runs have no finished report, first {missing[0]}; make one by: workbench run report "
+            f"-p run {missing[0]}"
+        )
+    about, settings, numbers = [], [], []
+    for run in found:
+        record, judge = runs.read(run), runs.read(told[run])
+        model = json.loads((run / "settings.json").read_text("utf-8"))
+        embedding = judge["settings"]["embedding"]
+        git = record.get("git", {})
+        facts = {
+            "run": str(run),
+            "store": record["settings"]["store"],
+            "data": record["data"],
+            "seed": record["seed"],
+            "choice of labels": ", ".join(record["settings"]["labels"]) or "all",
+            "length": model["settings"]["length"],
+            "rate": model["settings"]["rate"],
+            "embedding": embedding,
+            "parameters": record["results"].get("parameters"),
+            "minutes": round(record["wall_seconds"] / 60, 1),
+            "commit": git.get("commit", "")[:12] + "+" * bool(git.get("dirty")),
+            "device": record.get("device"),
+            "threads": record.get("threads"),
+        }
+        chosen = {"family": model["family"], **{k: v for k, v in flat(model["settings"]).items() if k not in APART}}
+        said = {k.replace("distance, this model", "reconstruction distance"): v for k, v in judge["results"].items()}
+        said = {k: v for k, v in said.items() if not k.startswith(("distance, ", "log-likelihood"))}
+        table = pd.read_csv(told[run] / "priors.csv") if priors else None
+        if priors and (lacking := sorted(set(priors) - set(table.prior))):
+            raise UsageError(
+                f"The report {told[run]} compares no prior {', '.join(lacking)}; it has {', '.join(table.prior)}."
+            )
+        for prior in priors or [None]:
+            heard = said
+            if prior is not None:
+                row = table.set_index("prior").loc[prior].drop(["low", "high", "floor", "n"]).to_dict()
+                heard = {k: v for k, v in said.items() if not k.startswith(DRAWS)}
+                heard |= {k if k in ENCODER else f"{k}-{embedding}": v for k, v in row.items()}
+            about.append(facts)
+            settings.append(chosen | ({"prior": prior} if prior else {}))
+            numbers.append(heard)
+    about, settings, numbers = map(pd.DataFrame, (about, settings, numbers))
+    for column, unit in (("length", "values"), ("rate", "Hz"), ("embedding", ""), ("choice of labels", "")):
+        if (kinds := about.groupby(column, sort=False).run.first()).size > 1:
+            listed = ", ".join(f"{value} {unit}".strip() + f" ({run})" for value, run in kinds.items())
+            raise UsageError(
+                f"Numbers of runs of another {column} do not compare: {listed}. Compare those of one {column}."
+            )
+    differ = [k for k in settings if settings[k].map(str).nunique(dropna=False) > 1]
+    numbers = numbers[[k for k in numbers if pd.api.types.is_numeric_dtype(numbers[k])]]
+    return Rows(pd.concat([about, settings[differ], numbers], axis=1), tuple(differ), tuple(numbers))
+
+
+def flat(settings: Mapping, before: str = "") -> dict:
+    """{"steps": {"prior": 2}} -> {"steps.prior": 2}; lists become text."""
+    found = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{before}{key}.")
+        else:
+            found[before + key] = str(value) if isinstance(value, list) else value
+    return found
+
+
+# ---------------------------------------------------------------------------------------------------------- numbers
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The mean of n paired differences, its interval, and the smallest difference that n such pairs would probably find.
+
+    detectable: the true difference that a two-sided test at 5 % finds in 80 % of such experiments.
+    """
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    detectable: float
+
+
+def paired(differences: Sequence[float], level: float = LEVEL) -> Difference:
+    """Student's t over independent pairs; with fewer than two there is no interval."""
+    d = np.asarray(differences, float)
+    d = d[np.isfinite(d)]
+    if (n := len(d)) < 2:
+        return Difference(float(d.mean()) if n else np.nan, np.nan, np.nan, n, np.nan)
+    error = d.std(ddof=1) / np.sqrt(n)
+    half = stats.t.ppf((1 + level) / 2, n - 1) * error
+    detectable = (stats.t.ppf((1 + LEVEL) / 2, n - 1) + stats.t.ppf(POWER, n - 1)) * error
+    return Difference(float(d.mean()), float(d.mean() - half), float(d.mean() + half), n, float(detectable))
+
+
+def frame(differences: Mapping[str, Difference]) -> pd.DataFrame:
+    """Differences by arm as a table: difference, low, high, pairs, detectable."""
+    rows = {a: (d.mean, d.low, d.high, d.n, d.detectable) for a, d in differences.items()}
+    return pd.DataFrame.from_dict(rows, "index", columns=["difference", "low", "high", "pairs", "detectable"])
+
+
+def cells(table: pd.DataFrame, arm: Sequence[str], number: str) -> pd.DataFrame:
+    """The number by block (rows) and arm (columns). Stores are the blocks where there are three at least, as seeds within
+    one share its clips; else each seed of each store is one."""
+    block = ["store"] if table.store.nunique() >= 3 else ["store", "seed"]
+    wide = table.assign(**{k: table[k].map(str) for k in arm}).pivot_table(number, block, list(arm), aggfunc="mean")
+    wide.columns = [name_of(arm, c if isinstance(c, tuple) else (c,)) for c in wide.columns]
+    return wide
+
+
+def name_of(arm: Sequence[str], values: Sequence) -> str:
+    return ", ".join(f"{k} {v}" for k, v in zip(arm, values, strict=True))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Arms against a baseline.
+
+    table: a row for each arm and number: arm, number, mean, std (over all its runs), n runs, difference from the
+    baseline over shared blocks with low and high, pairs, detectable, best (better than every other arm, by intervals at 95 %
+    together) · baseline: the arm's name · cost: parameters and minutes of training by arm · left_out: sentences
+    """
+
+    table: pd.DataFrame
+    baseline: str
+    cost: pd.DataFrame
+    left_out: tuple[str, ...]
+
+    def wide(self) -> pd.DataFrame:
+        """Arms down, numbers across: mean ± std, best marked with a star; parameters and training minutes beside."""
+        t = self.table
+        text = [f"{m:.3g} ± {s:.2g}" if n > 1 else f"{m:.3g}" for m, s, n in zip(t["mean"], t["std"], t.n, strict=True)]
+        t = t.assign(text=[a + " *" * b for a, b in zip(text, t.best, strict=True)])
+        order = list(dict.fromkeys(t.arm))
+        return (
+            t.pivot(index="arm", columns="number", values="text")
+            .loc[order, list(dict.fromkeys(t.number))]
+            .join(self.cost)
+        )
+
+
+def compare(rows: Rows, numbers: Sequence[str] = (), baseline: str = "", arm: Sequence[str] = ()) -> Comparison:
+    """Means over seeds and folds of each arm, and paired differences from a baseline.
+
+    Arguments:
+        numbers: names, with or without embedding; all that have a better direction by default. baseline: the name of an
+        arm, by default the first. arm: the settings that tell arms apart, by default all that differ.
+    """
+    arm = tuple(arm or rows.settings or ("run",))
+    table = rows.table.copy()
+    if missing := [name for name in (*numbers, *arm) if not any(c == name or c.startswith(f"{name}-") for c in table)]:
+        raise UsageError(f"No run has {', '.join(missing)}; there are {', '.join([*rows.numbers, *rows.settings])}.")
+    wanted = [c for c in rows.numbers if c.rpartition("-")[0] in (numbers or BETTER) or c in (numbers or BETTER)]
+    table["arm"] = [name_of(arm, map(str, v)) for v in table[list(arm)].itertuples(index=False)]
+    arms = list(dict.fromkeys(table.arm))
+    baseline = baseline or arms[0]
+    if baseline not in arms:
+        raise UsageError(f"There is no arm '{baseline}' to compare with; there are: {'; '.join(arms)}.")
+    found, left_out = [], []
+    for number in wanted:
+        name = number.rpartition("-")[0] or number
+        wide = cells(table, arm, number)[[a for a in arms if table[number][table.arm == a].notna().any()]]
+        pairs = encoders(table) if name in ENCODER else None
+        if pairs is not None and not any(baseline in p and len(p) > 1 for p in pairs):
+            if numbers:
+                raise UsageError(
+                    f"{number} is of one encoder's latents, and no other arm shares the encoder of '{baseline}': not compared."
+                )
+            left_out.append(f"{number} is left out: it is of one encoder's latents, and no two arms share one.")
+            continue
+        for a in wide:
+            values = table[number][table.arm == a].dropna()
+            shared = pairs is None or any({a, baseline} <= p for p in pairs)
+            d = paired(wide[a] - wide[baseline] if shared and a != baseline and baseline in wide else [])
+            found.append(
+                {
+                    "arm": a,
+                    "number": number,
+                    "mean": values.mean(),
+                    "std": values.std(),
+                    "n": len(values),
+                    **{"difference": d.mean, "low": d.low, "high": d.high, "pairs": d.n, "detectable": d.detectable},
+                    "best": pairs is None and best(wide, a, BETTER.get(name, 0)),
+                }
+            )
+    if rows.table.store.nunique() >= 3:
+        left_out.append(
+            f"Intervals are over {rows.table.store.nunique()} stores (folds); seeds of one are averaged first."
+        )
+    cost = table.groupby("arm", sort=False)[["parameters", "minutes"]].mean().round(1)
+    return Comparison(pd.DataFrame(found), baseline, cost, tuple(left_out))
+
+
+def encoders(table: pd.DataFrame) -> set[frozenset[str]]:
+    """Which arms stand on the same encoder, run by run."""
+    return {frozenset(part.arm) for _, part in table.groupby("run")}
+
+
+def best(wide: pd.DataFrame, arm: str, direction: int) -> bool:
+    """Is the arm better than each other one, by paired intervals that hold together at 95 % (Bonferroni)?"""
+    others = [a for a in wide if a != arm]
+    level = 1 - (1 - LEVEL) / max(1, len(others))
+    lows = [paired(direction * (wide[arm] - wide[a]), level).low for a in others]
+    return bool(direction and others and all(low > 0 for low in lows))
+
+
+def matched(
+    table: pd.DataFrame,
+    arm: Sequence[str],
+    number: str,
+    along: str = "beta",
+    across: str = "nats",
+    at: float | None = None,
+) -> tuple[pd.DataFrame, float]:
+    """A number by block (rows) and arm (columns) at one divergence, by a line between the runs of neighbouring betas.
+
+    Arms differ in how many nats they spend at the same beta; compared there, one would see who spends more. `at` is by
+    default the middle of the range of nats that every arm covers in every store and seed; outside it nothing is guessed.
+    """
+    curves = {
+        key: part.groupby(along)[[across, number]].mean().sort_values(across)
+        for key, part in table.groupby(["store", "seed", *arm], sort=False)
+    }
+    low, high = (f(c[across].iloc[i] for c in curves.values()) for f, i in ((max, 0), (min, -1)))
+    if low > high:
+        raise UsageError(
+            f"The arms share no {across}: one begins at {low:.4g} where another has ended at {high:.4g}; take more {along}s."
+        )
+    at = (low + high) / 2 if at is None else at
+    if not low <= at <= high:
+        raise UsageError(f"{at:.4g} {across} were asked, and all arms cover {low:.4g} to {high:.4g}.")
+    rows = [
+        dict(zip(("store", "seed", *arm), key, strict=True)) | {number: np.interp(at, c[across], c[number])}
+        for key, c in curves.items()
+    ]
+    return cells(pd.DataFrame(rows), arm, number), float(at)
