@@ -321,8 +321,8 @@ def _literal(path: Path) -> str:
     return str(path).replace("{", "{{").replace("}", "}}")  # papermill formats paths as templates
 
 
-def serve(notebook: Path, run: str, port: int = 0, browser: bool = True) -> None:
-    """Serve a notebook about a run by Voila on loopback, until Ctrl-C; each visitor gets a kernel of their own."""
+def serve(notebook: Path, values: Mapping[str, Any], port: int = 0, browser: bool = True) -> None:
+    """Serve a notebook with these parameters by Voila on loopback, until Ctrl-C; each visitor gets an own kernel."""
     import socket
     import subprocess
     import tempfile
@@ -336,7 +336,7 @@ def serve(notebook: Path, run: str, port: int = 0, browser: bool = True) -> None
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / notebook.name
         nb = papermill.parameterize.parameterize_notebook(
-            papermill.iorw.load_notebook_node(str(notebook)), {"run": str(Path(run).resolve())}
+            papermill.iorw.load_notebook_node(str(notebook)), dict(values)
         )
         nbformat.write(nb, copy)
         command = [
