@@ -152,7 +152,7 @@ def prepare(
         ]
         trials = _trials(stimuli, method, list(sets), len(real), training)
         listened = sum(len(trial) + method.together for trial in trials["training"] + trials["rated"])
-        minutes = math.ceil(listened * (2 * real.shape[1] / rate + 3) / 60)
+        minutes = 1 + math.ceil(listened * (2 * real.shape[1] / rate + 3) / 60)
         record = {
             "kind": kind,
             "systems": list(sets),
@@ -210,7 +210,7 @@ def _found(path: Path, method: Kind, digest: str) -> None:
         db.executescript(
             f"""
             CREATE TABLE test (digest TEXT NOT NULL);
-            CREATE TABLE sessions (number INTEGER PRIMARY KEY AUTOINCREMENT, session TEXT UNIQUE NOT NULL, page TEXT, until REAL);
+            CREATE TABLE sessions (number INTEGER PRIMARY KEY AUTOINCREMENT, session TEXT UNIQUE NOT NULL, seat TEXT, until REAL);
             CREATE TABLE votes (
                 session TEXT NOT NULL REFERENCES sessions (session) ON DELETE CASCADE,
                 stimulus INTEGER NOT NULL,
@@ -229,8 +229,8 @@ def _found(path: Path, method: Kind, digest: str) -> None:
 class Test:
     """A prepared test: who listens, in which order, and what was voted.
 
-    A session is a random code, and one page has it at a time: it says every few seconds that it is still there, and
-    `LEASE` seconds after the last word another page may take the session up. Each change is one transaction. The
+    A session is a random code, and one seat (a page, over its reloads) has it at a time: it says every few seconds that
+    it is still there, and `LEASE` seconds after the last word another one may take the session up. Each change is one transaction. The
     journal is SQLite's own rollback journal, which unlike WAL also works on a network drive; a process that is killed
     in the midst leaves one, and whoever opens the votes next rolls it back.
     """
@@ -266,24 +266,24 @@ class Test:
 
     # ------------------------------------------------------------------------------------------------------ sessions
 
-    def begin(self, page: str) -> str:
-        """A new session, held by this page; its code."""
+    def begin(self, seat: str) -> str:
+        """A new session, held by this seat; its code."""
         code = "-".join("".join(secrets.choice(LETTERS) for _ in range(4)) for _ in range(2))
         with self._open() as db:
             db.execute(
-                "INSERT INTO sessions (session, page, until) VALUES (?, ?, ?)", (code, page, time.time() + LEASE)
+                "INSERT INTO sessions (session, seat, until) VALUES (?, ?, ?)", (code, seat, time.time() + LEASE)
             )
         return code
 
-    def hold(self, session: str, page: str) -> None:
-        """Take a session up, or say that this page is still there; refused while another page has it."""
+    def hold(self, session: str, seat: str) -> None:
+        """Take a session up, or say that one is still there; refused while another seat has it."""
         with self._open() as db:
-            self._hold(db, session, page)
+            self._hold(db, session, seat)
 
-    def leave(self, session: str, page: str) -> None:
-        """Let another page take the session up at once."""
+    def leave(self, session: str, seat: str) -> None:
+        """Let another take the session up at once."""
         with self._open() as db:
-            db.execute("UPDATE sessions SET page = NULL WHERE session = ? AND page = ?", (session, page))
+            db.execute("UPDATE sessions SET seat = NULL WHERE session = ? AND seat = ?", (session, seat))
 
     def withdraw(self, session: str) -> None:
         """Delete a listener's session and votes."""
@@ -291,16 +291,16 @@ class Test:
             if not db.execute("DELETE FROM sessions WHERE session = ?", (session,)).rowcount:
                 raise UsageError(_unknown(session))
 
-    def _hold(self, db: sqlite3.Connection, session: str, page: str) -> None:
-        found = db.execute("SELECT page, until FROM sessions WHERE session = ?", (session,)).fetchone()
+    def _hold(self, db: sqlite3.Connection, session: str, seat: str) -> None:
+        found = db.execute("SELECT seat, until FROM sessions WHERE session = ?", (session,)).fetchone()
         if found is None:
             raise UsageError(_unknown(session))
-        if found[0] not in (None, page) and found[1] > (now := time.time()):
+        if found[0] not in (None, seat) and found[1] > (now := time.time()):
             raise UsageError(
                 f"The code {session} is in use on another page. If that page is yours, close it and try again in {found[1] - now:.0f} s; "
                 "a second listener begins with a code of their own."
             )
-        db.execute("UPDATE sessions SET page = ?, until = ? WHERE session = ?", (page, time.time() + LEASE, session))
+        db.execute("UPDATE sessions SET seat = ?, until = ? WHERE session = ?", (seat, time.time() + LEASE, session))
 
     # ---------------------------------------------------------------------------------------------------- what is next
 
@@ -327,7 +327,7 @@ class Test:
 
     # ---------------------------------------------------------------------------------------------------------- votes
 
-    def vote(self, session: str, page: str, trial: int, scores: Sequence[int]) -> None:
+    def vote(self, session: str, seat: str, trial: int, scores: Sequence[int]) -> None:
         """Keep a listener's scores of a trial, one for each of its stimuli: all of them, for ever, or none."""
         if not 0 <= trial < len(self.rated):
             raise UsageError(f"A vote came for trial {trial}, and the test has the trials 0 to {len(self.rated) - 1}.")
@@ -341,7 +341,7 @@ class Test:
                 )
         rows = [(session, stimulus, int(score)) for stimulus, score in zip(asked, scores, strict=True)]
         with self._open() as db:
-            self._hold(db, session, page)
+            self._hold(db, session, seat)
             try:
                 db.executemany("INSERT INTO votes VALUES (?, ?, ?)", rows)
             except sqlite3.IntegrityError:
