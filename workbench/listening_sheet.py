@@ -32,6 +32,7 @@ class Sheet(Answering):
     """
 
     what = "The sheet of the listening test"
+    command = "workbench listen TEST"
     _esm = face("listening.js")
     _css = Path(__file__).with_name("listening.css")
 

@@ -19,7 +19,7 @@ __all__ = ["Answering", "face", "real_or_made"]
 NEWEST = ("hello", "move", "plane", "place", "show")  # wishes of which a later one makes an earlier one pointless
 ALONE = (
     "stands here while its kernel runs. In JupyterLab: trust the notebook (View, Activate Command Palette, Trust "
-    "Notebook; or jupyter trust FILE) and run its cells. Without code: workbench app RUN."
+    "Notebook; or jupyter trust FILE) and run its cells. Without code: "
 )
 
 
@@ -37,6 +37,7 @@ class Answering(anywidget.AnyWidget):
     """
 
     what: str  # how its place is called where no kernel runs
+    command: str = "workbench app RUN"  # what shows it without code
     layout = traitlets.Any(None).tag(sync=True)  # none of ipywidgets' own models: see notebooks.serve
 
     def __init__(self, beside: "Answering | None" = None):
@@ -79,7 +80,7 @@ class Answering(anywidget.AnyWidget):
     def _repr_mimebundle_(self, **kwargs):
         bundle = super()._repr_mimebundle_(**kwargs)
         data = bundle[0] if isinstance(bundle, tuple) else bundle
-        data["text/plain"] = f"{self.what} {ALONE}"
+        data["text/plain"] = f"{self.what} {ALONE}{self.command}."
         data["text/html"] = f"<p><i>{data['text/plain']}</i></p>"
         return bundle
 
