@@ -1,0 +1,162 @@
+"""Runs into the small tables of this folder, each collection with its provenance:
+
+    python figures/collect.py demo RUN           of one run of 2_train on a pack that may be shown: reports, spectra, a map
+    python figures/collect.py sweep NAME ROWS    of many: the rows.csv of 8_compare, with its notebooks/sweeps/NAME.yaml
+
+Only this trains (priors on a frozen encoder, for minutes) and reads sound; what is made of the tables does neither.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from workbench import evidence, figures, latents, report, runs, stores, thesis
+from workbench.errors import UsageError
+from workbench.train import read_log
+
+HOME = Path(__file__).resolve().parent.parent
+# what the numbers of a collection mean; the model itself is told by the commit of its run
+DEMO = ("workbench/synthesis.py", "workbench/descriptors.py", "workbench/metrics.py", "workbench/losses.py")
+SHOWN = ("kick", "snare", "hat open", "chime", "lead")  # labels of the spectra, one column each
+STEPS = 200  # of a flow prior on the frozen encoder, as in the demo's report
+SEED = 0
+
+
+def below(path, root: str) -> str:
+    """A path from its last folder called `root` on: what it is called in the repository, not on this machine."""
+    parts = Path(path).parts
+    return "/".join(parts[len(parts) - 1 - parts[::-1].index(root) :]) if root in parts else Path(path).name
+
+
+# ------------------------------------------------------------------------------------------------------------ one run
+
+
+def demo(source: Path) -> None:
+    """Draws, reconstructions and priors of a run, as 7_report has them; refused where the pack is not to be passed on."""
+    model, clips = report.open_run(source)
+    if not clips.manifest["shareable"]:
+        raise UsageError(
+            f"The card of {clips.store.name} does not call its sounds shareable: pictures of them stay here."
+        )
+    at = evidence.Reference(clips, seed=SEED)
+    found = evidence.gather(model, clips, seed=SEED)
+    table, _ = report.reconstructions(model, clips)
+    judged = report.draws(model, clips, SEED)
+    used = latents.usage(model, clips.split("test"))
+    told = latents.told(model, clips, seed=SEED)
+    numbers = {"rise": used.rise, "nats": used.nats, "active": used.active, "size of sets": found.n, **judged.summary()}
+    numbers |= dict(zip(told.number, told.value, strict=True))
+    numbers |= {"parameters": sum(p.numel() for p in model.parameters()), "latents": model.latent}
+    numbers |= {"rate": clips.rate, "length": clips.length, "seconds": runs.read(source)["wall_seconds"]}
+    kept = clips.index.split.isin(["train", "valid", "test"])
+    counts = clips.index[kept].groupby(["label", "split"]).size().rename("clips").reset_index()
+    tables = {
+        "ladder.csv": found.ladder,
+        "labels.csv": found.labels,
+        "numbers.csv": found.numbers,
+        "damage.csv": evidence.damage(at, seed=SEED),
+        "priors.csv": report.priors(model, clips, steps=STEPS, seed=SEED, at=at),
+        "reconstructions.csv": table,
+        "run.csv": pd.DataFrame({"number": numbers.keys(), "value": numbers.values()}),
+        "curves.csv": curves(source / "log.jsonl"),
+        "counts.csv": counts,
+        "map.csv": points(model, clips),
+        "spectra.npz": spectra(model, clips),
+    }
+    command = f".venv/bin/python figures/collect.py demo {below(source, 'runs')}"
+    thesis.keep(HOME / "figures" / "demo", tables, command, thesis.made_of([source]), DEMO, HOME)
+
+
+def curves(log: Path) -> pd.DataFrame:
+    """The numbers that a reader of the thesis looks at, of a log in which there are more."""
+    table = read_log(log)
+    table = table[table.split.isin(["train", "valid"]) & table["name"].isin(["distance", "nats", "nll"])]
+    return table.assign(value=table.value.round(5))
+
+
+def points(model, clips) -> pd.DataFrame:
+    """Places of clips and draws on the map of latents."""
+    laid = latents.chart(model, clips, draws=200, seed=SEED)
+    asked = [""] * len(laid.draws) if laid.c is None else [model.labels[i] for i in laid.c.argmax(1)]
+    places = np.concatenate([laid.clips, laid.draws]).round(3)
+    what = ["clip"] * len(laid.clips) + ["draw"] * len(laid.draws)
+    table = pd.DataFrame({"x": places[:, 0], "y": places[:, 1], "what": what, "label": [*clips.index.label, *asked]})
+    return table.assign(trust=round(laid.trust, 4))
+
+
+def spectra(model, clips) -> dict[str, np.ndarray]:
+    """Held-out clips, their reconstructions and draws of the same label, as the cells of their spectrograms."""
+    held = clips.split("test")
+    rows = np.array([np.flatnonzero(held.index.label == label)[SEED] for label in SHOWN])
+    x = torch.from_numpy(held.audio(rows))[:, None]
+    c = torch.from_numpy(held.context(rows)) if model.context_spec else None
+    back = model.render(model.batched(model.encode, x), c)
+    drawn = torch.cat([model.sample(1, label=label, seed=SEED) for label in SHOWN])
+    sounds = torch.cat([x, back, drawn])[:, 0].numpy()
+    picture = figures.spectrogram(sounds, clips.rate)
+    cells = np.stack([np.asarray(trace.z) for trace in picture.data]).astype(np.int8)
+    return {"cells": cells, "labels": np.array(SHOWN), "rate": np.array(clips.rate), "length": np.array(clips.length)}
+
+
+# ----------------------------------------------------------------------------------------------------------- many runs
+
+
+def sweep(name: str, source: Path) -> None:
+    """The rows of a comparison, of each fold and seed of which every arm is there, and how the clips were cut into folds."""
+    rows = pd.read_csv(source)
+    roots = [Path.cwd(), *source.resolve().parents]
+
+    def find(path: str) -> Path:
+        for root in roots:
+            if (root / path).is_dir():
+                return root / path
+        raise UsageError(f"{path}, of which {source} tells, is neither here nor beside it: go where the sweep was run.")
+
+    places = {store: find(store) for store in rows.store.unique()}
+    run = [find(path) for path in rows.run.unique()]
+    arms = [k for k in ("posterior", "beta", "prior") if k in rows]
+    wanted = rows[arms].drop_duplicates()
+    whole = rows.groupby(["store", "seed"])[arms[0]].transform("size") == len(wanted)
+    if not whole.any():
+        raise UsageError(f"No store and seed of {source} has all {len(wanted)} arms: let the sweep go on.")
+    if not whole.all():
+        left = ", ".join(f"{s} seed {k}" for s, k in rows[~whole][["store", "seed"]].drop_duplicates().to_numpy())
+        print(f"Left out, as arms are missing: {left}.")
+    rows = rows[whole]
+    folds = [
+        {
+            "store": below(store, "stores"),
+            **stores.manifest(places[store])["splits"],
+            "machines": machines(places[store]),
+        }
+        for store in rows.store.unique()
+    ]
+    of = thesis.made_of([find(path) for path in rows.run.unique()])
+    minutes = {"minutes": round(rows.groupby("run").minutes.first().sum(), 1)}
+    rows = rows.assign(run=[below(p, "runs") for p in rows.run], store=[below(p, "stores") for p in rows.store])
+    tables = {"rows.csv": rows, "folds.csv": pd.DataFrame(folds)}
+    command = f".venv/bin/python figures/collect.py sweep {name} ROWS.csv"
+    yaml = f"notebooks/sweeps/{name}.yaml"
+    inputs = [yaml, "workbench/descriptors.py", "workbench/metrics.py", "workbench/losses.py"]
+    thesis.keep(HOME / "figures" / name, tables, command, of | minutes, inputs, HOME)
+    print(f"{len(rows)} rows of {len(run)} runs, {rows.store.nunique()} folds, {rows.seed.nunique()} seeds.")
+
+
+def machines(store: Path) -> int:
+    return int(pd.read_parquet(store / "index.parquet", columns=["pack"]).pack.nunique())
+
+
+if __name__ == "__main__":
+    try:
+        match sys.argv[1:]:
+            case ["demo", run]:
+                demo(runs.locate(run))
+            case ["sweep", name, rows]:
+                sweep(name, Path(rows))
+            case _:
+                sys.exit(__doc__)
+    except UsageError as error:
+        sys.exit(f"collect: {error}")
