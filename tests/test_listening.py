@@ -16,7 +16,19 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from workbench import audio, autoencoder, data, listening, listening_sheet, models, opinions, runs, stimuli
+from workbench import (
+    audio,
+    autoencoder,
+    cli,
+    data,
+    listening,
+    listening_sheet,
+    models,
+    notebooks,
+    opinions,
+    runs,
+    stimuli,
+)
 from workbench.errors import UsageError
 
 RATE, LENGTH = 22_050, 4096
@@ -511,6 +523,27 @@ def test_a_test_is_made_of_runs(trained, clips, tmp_path):
         real = test.sound(next(i for i, s in enumerate(test.stimuli) if s["system"] == "real"))
         row = clips.index.path.tolist().index(test.record["source"]["clips"][0])
         assert np.corrcoef(real, clips.audio([row])[0])[0, 1] > 0.999
+
+
+def test_the_command_makes_a_test_once_and_serves_listeners_nothing_else(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    served, made = [], tmp_path / "runs" / "listening"
+    monkeypatch.setattr(notebooks, "serve", lambda notebook, values, port, browser: served.append((notebook, values)))
+
+    def listen(*words) -> str:
+        monkeypatch.setattr(sys, "argv", ["workbench", "listen", *map(str, words)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return str(end.value.code)
+
+    source = trained("asked")
+    assert listen(source, "--clips", 2) == listen("runs/listening") == "0"
+    assert [notebook.stem for notebook, _ in served] == ["9_listen"] * 2
+    assert all(values == {"test": str(made), "listener": True} for _, values in served)
+    assert "acr, 2 clips each of real, anchor 3.5 kHz, asked" in capsys.readouterr().err
+    assert "votes are never overwritten" in listen(source, "--clips", 2)
+    assert "holds no test.json" in listen("nowhere")
+    assert len(served) == 2
 
 
 def test_runs_that_do_not_fit_are_refused(trained, clips, tmp_path):

@@ -264,9 +264,10 @@ def listen(
     from . import listening, listening_sheet, notebooks
 
     if len(sources) == 1 and not (sources[0] / runs.RECORD).exists():
-        out = listening.Test(sources[0]).folder
+        out = sources[0]
     else:
         listening_sheet.from_runs(out, sources, kind, clips, training, seed)
+    _say(str(listening.Test(out)))
     again = shlex.join(["workbench", "listen", str(out)])
     _say(
         f"For further listeners: {again}. What they say: {shlex.join(['workbench', 'run', 'listen', '-p', 'test', str(out)])}"
