@@ -1,6 +1,9 @@
 """Laws of sweeps: every cell once, what is shared once, typed values, and on again where they stopped."""
 
 import json
+import subprocess
+import sys
+import time
 
 import pytest
 from conftest import PARAMETERS
@@ -97,3 +100,23 @@ def test_the_sweeps_of_the_thesis_fit_their_notebooks():
         jobs = sweep.jobs(sweep.read(f"notebooks/sweeps/{file}.yaml", {"source": "synthetic"}))
         assert len(jobs) == runs, file
         assert {job.notebook for job in jobs} == {"data", "train", "priors"} and notebooks.resolve("priors")
+
+
+def test_a_sweep_that_is_ended_ends_its_runs_which_save_themselves(spec, tmp_path, write_notebook):
+    slow = CELL.replace("    if rate", "    import time; time.sleep(60)\n    if rate")
+    write_notebook(tmp_path / "job.ipynb", slow, parameters=PARAMETERS)
+    command = [sys.executable, "-m", "workbench.cli", "sweep", str(spec), "-p", "start=7", "-p", "fold=0"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    record = tmp_path / "out/0/first/run.json"
+    for _ in range(600):
+        if record.exists():
+            break
+        time.sleep(0.1)
+    process.terminate()
+    process.wait(60)
+    for _ in range(100):
+        if json.loads(record.read_text())["status"] == "interrupted":
+            break
+        time.sleep(0.1)
+    assert json.loads(record.read_text())["status"] == "interrupted"
+    assert not (tmp_path / "out/0/0.5").exists()

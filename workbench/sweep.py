@@ -5,6 +5,7 @@ __all__ = ["Job", "jobs", "read", "run"]
 import itertools
 import json
 import os
+import signal
 import string
 import subprocess
 import sys
@@ -111,24 +112,40 @@ def run(todo: list[Job], workers: int = 1, say: Callable[[str], None] = print, s
         None
         if scheduler
         else LocalCluster(
-            n_workers=1, threads_per_worker=workers, processes=False, dashboard_address=None, protocol="inproc://"
+            n_workers=1,
+            threads_per_worker=workers,
+            processes=False,
+            dashboard_address="127.0.0.1:0",
+            protocol="inproc://",
         )
     )
     ended: dict[Path, str] = {}
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C
     try:
         with Client(scheduler or local) as client:
             futures = {}
             for i, job in enumerate(todo):
                 first = [futures[out] for out in job.after]
                 futures[job.out] = client.submit(_one, job, threads, first, key=str(job.out), priority=-i, retries=0)
-            for n, future in enumerate(as_completed(futures.values()), 1):
-                out, how = future.result()
-                ended[out] = how
-                say(f"{n} of {len(todo)}: {out} {how}")
+            try:
+                for n, future in enumerate(as_completed(futures.values()), 1):
+                    out, how = future.result()
+                    ended[out] = how
+                    say(f"{n} of {len(todo)}: {out} {how}")
+            except KeyboardInterrupt:
+                say("Stopping: runs that train save themselves first.")
+                client.cancel(list(futures.values()))
+                for process in list(_running):
+                    process.terminate()
+                raise
     finally:
+        signal.signal(signal.SIGTERM, before)
         if local is not None:
             local.close()
     return ended
+
+
+_running: set[subprocess.Popen] = set()
 
 
 def _one(job: Job, threads: int, first: list[tuple[Path, str]]) -> tuple[Path, str]:
@@ -145,17 +162,18 @@ def _one(job: Job, threads: int, first: list[tuple[Path, str]]) -> tuple[Path, s
         values = Path(folder) / "parameters.yaml"
         values.write_text(json.dumps(job.parameters), encoding="utf-8")
         command = [sys.executable, "-m", "workbench.cli", "run", job.notebook, "--out", str(job.out), *again]
-        done = subprocess.run(
+        process = subprocess.Popen(
             [*command, "-f", str(values)],
             env={**os.environ, "OMP_NUM_THREADS": str(threads)},
-            capture_output=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
+            start_new_session=True,  # Ctrl-C comes once, from `run`: a second one would not let them save
         )
-    if done.returncode == 0:
+        _running.add(process)
+        said = process.communicate()[1].splitlines()
+        _running.discard(process)
+    if process.returncode == 0:
         return job.out, "finished"
-    why = [line for line in done.stderr.splitlines() if line.startswith("workbench:")]
-    return (
-        job.out,
-        f"failed: {(why or done.stderr.splitlines() or ['it said nothing'])[-1].removeprefix('workbench: ')}",
-    )
+    why = [line for line in said if line.startswith("workbench:")]
+    return job.out, f"failed: {(why or said or ['it said nothing'])[-1].removeprefix('workbench: ')}"
