@@ -10,6 +10,8 @@ help:
 	@echo 'make install                Python packages into .venv, once'
 	@echo 'make lab                    JupyterLab at the notebooks'
 	@echo 'make bench                  benchmarks: ratios against peers in one run'
+	@echo 'make figures                figures, tables and numbers of the thesis, without training'
+	@echo 'make thesis                 these, then the thesis as a PDF; make slides: a short deck of them'
 
 # SOURCE reaches the shell through the environment, so that any path does
 demo: install
@@ -25,6 +27,24 @@ bench: install
 	@for file in benchmarks/*.py; do \
 	    if [ -f "$$file" ]; then echo "$$file"; $(BIN) "$$file" || exit 1; else echo 'There are no benchmarks yet.'; fi; \
 	done
+
+figures: install
+	@$(BIN) figures/make.py
+
+thesis: latex install figures
+	@cd thesis && latexmk thesis.tex
+	@echo 'The thesis is thesis/generated/thesis.pdf.'
+
+slides: latex install figures
+	@cd thesis && latexmk slides.tex
+	@echo 'The slides are thesis/generated/slides.pdf.'
+
+latex:
+	@command -v latexmk >/dev/null || { \
+	    echo 'The thesis is set by LaTeX, and there is no latexmk: apt-get install latexmk texlive-latex-recommended' \
+	        'texlive-fonts-recommended texlive-pictures lmodern (Debian), or brew install --cask mactex (macOS); then make again.' >&2; \
+	    exit 1; \
+	}
 
 # The copy of pyproject.toml in .venv says what was installed: as long as it is the same, nothing is to be done.
 install:
@@ -53,4 +73,4 @@ install:
 	$(BIN) -m pip install --disable-pip-version-check -e '.[clap,dev]'; \
 	cp pyproject.toml .venv/installed.toml
 
-.PHONY: help demo test lab bench install
+.PHONY: help demo test lab bench figures thesis slides latex install

@@ -13,13 +13,14 @@ import numpy as np
 import pandas as pd
 import torch
 
+from workbench import clips as stored
 from workbench import evidence, figures, latents, report, runs, stores, thesis
 from workbench.errors import UsageError
 from workbench.train import read_log
 
 HOME = Path(__file__).resolve().parent.parent
 # what the numbers of a collection mean; the model itself is told by the commit of its run
-DEMO = ("workbench/synthesis.py", "workbench/descriptors.py", "workbench/metrics.py", "workbench/losses.py")
+MEANING = tuple(f"workbench/{name}.py" for name in ("descriptors", "embeddings", "metrics", "losses"))
 SHOWN = ("kick", "snare", "hat open", "chime", "lead")  # labels of the spectra, one column each
 STEPS = 200  # of a flow prior on the frozen encoder, as in the demo's report
 SEED = 0
@@ -41,8 +42,9 @@ def demo(source: Path) -> None:
         raise UsageError(
             f"The card of {clips.store.name} does not call its sounds shareable: pictures of them stay here."
         )
-    at = evidence.Reference(clips, seed=SEED)
-    found = evidence.gather(model, clips, seed=SEED)
+    kept = source / "embeddings"
+    at = evidence.Reference(clips, folder=kept, seed=SEED)
+    found = evidence.gather(model, clips, folder=kept, seed=SEED)
     table, _ = report.reconstructions(model, clips)
     judged = report.draws(model, clips, SEED)
     used = latents.usage(model, clips.split("test"))
@@ -51,13 +53,13 @@ def demo(source: Path) -> None:
     numbers |= dict(zip(told.number, told.value, strict=True))
     numbers |= {"parameters": sum(p.numel() for p in model.parameters()), "latents": model.latent}
     numbers |= {"rate": clips.rate, "length": clips.length, "seconds": runs.read(source)["wall_seconds"]}
-    kept = clips.index.split.isin(["train", "valid", "test"])
-    counts = clips.index[kept].groupby(["label", "split"]).size().rename("clips").reset_index()
+    split = clips.index[clips.index.split.isin(["train", "valid", "test"])]
+    counts = split.groupby(["label", "split"]).size().rename("clips").reset_index()
     tables = {
         "ladder.csv": found.ladder,
         "labels.csv": found.labels,
         "numbers.csv": found.numbers,
-        "damage.csv": evidence.damage(at, seed=SEED),
+        "damage.csv": evidence.damage(at, seed=SEED).table,
         "priors.csv": report.priors(model, clips, steps=STEPS, seed=SEED, at=at),
         "reconstructions.csv": table,
         "run.csv": pd.DataFrame({"number": numbers.keys(), "value": numbers.values()}),
@@ -67,7 +69,9 @@ def demo(source: Path) -> None:
         "spectra.npz": spectra(model, clips),
     }
     command = f".venv/bin/python figures/collect.py demo {below(source, 'runs')}"
-    thesis.keep(HOME / "figures" / "demo", tables, command, thesis.made_of([source]), DEMO, HOME)
+    thesis.keep(
+        HOME / "figures" / "demo", tables, command, thesis.made_of([source]), ("workbench/synthesis.py", *MEANING), HOME
+    )
 
 
 def curves(log: Path) -> pd.DataFrame:
@@ -134,15 +138,25 @@ def sweep(name: str, source: Path) -> None:
         }
         for store in rows.store.unique()
     ]
+    heard = pd.concat([floors(places[store], rows.embedding.iloc[0]) for store in rows.store.unique()])
     of = thesis.made_of([find(path) for path in rows.run.unique()])
     minutes = {"minutes": round(rows.groupby("run").minutes.first().sum(), 1)}
     rows = rows.assign(run=[below(p, "runs") for p in rows.run], store=[below(p, "stores") for p in rows.store])
-    tables = {"rows.csv": rows, "folds.csv": pd.DataFrame(folds)}
+    tables = {"rows.csv": rows, "folds.csv": pd.DataFrame(folds), "floors.csv": heard}
     command = f".venv/bin/python figures/collect.py sweep {name} ROWS.csv"
     yaml = f"notebooks/sweeps/{name}.yaml"
-    inputs = [yaml, "workbench/descriptors.py", "workbench/metrics.py", "workbench/losses.py"]
-    thesis.keep(HOME / "figures" / name, tables, command, of | minutes, inputs, HOME)
+    thesis.keep(HOME / "figures" / name, tables, command, of | minutes, (yaml, *MEANING), HOME)
     print(f"{len(rows)} rows of {len(run)} runs, {rows.store.nunique()} folds, {rows.seed.nunique()} seeds.")
+
+
+def floors(store: Path, embedding: str) -> pd.DataFrame:
+    """What other real clips get: every measure of training clips against held-out ones, mean over subsets of one size."""
+    at = evidence.Reference(stored.Clips(store), embedding, seed=SEED)
+    parts = [at.train[at.rng.permutation(len(at.train))[: at.n]] for _ in range(evidence.FLOORS)]
+    table = pd.DataFrame([{name: f(at.real, part) for name, f in evidence.MEASURES.items()} for part in parts])
+    low, high = table.quantile(0.025), table.quantile(0.975)
+    ends = {"number": table.columns, "value": table.mean(), "low": low, "high": high, "n": at.n}
+    return pd.DataFrame(ends).assign(store=below(store, "stores"))
 
 
 def machines(store: Path) -> int:

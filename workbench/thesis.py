@@ -87,6 +87,7 @@ def keep(
     Arguments: `command` that makes them again, from the root of the repository; `of` the runs (see `made_of`); `inputs`
     paths below `home` of what defines the numbers: where one changes, these tables are stale.
     """
+    by = {key: value for key, value in runs.provenance().items() if key != "platform"}  # before the folder is touched
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
         part = folder / f".{os.getpid()}-{name}"  # numpy appends to a name that does not end in npz
@@ -95,7 +96,6 @@ def keep(
         else:
             table.to_csv(part, index=False, float_format="%.6g", lineterminator="\n")
         part.replace(folder / name)
-    by = {key: value for key, value in runs.provenance().items() if key != "platform"}
     record = {
         "command": command,
         "collected": runs.now(),

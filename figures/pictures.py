@@ -1,0 +1,151 @@
+"""The figures of the thesis, each of small tables, in one style and at its printed size."""
+
+import flows
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from flows import CONTRASTS, MEASURES, POSTERIORS, PRIORS, said
+from named import FLOORS, LADDER, ROWS, STEPS
+from plotly.subplots import make_subplots
+
+from workbench import figures
+from workbench.style import styled
+
+STAGES = {"distance": "spectral distance", "nats": "KL of q from N(0, I), nats", "nll": "−log p(z), nats"}
+NATS = "nats per clip"
+
+
+def panels(parts: dict[str, go.Figure], height: float, columns: int = 2, **shared: str) -> go.Figure:
+    """Figures side by side as panels of one, with one legend; `shared_xaxes`, `shared_yaxes` as plotly has them."""
+    rows = -(-len(parts) // columns)
+    fig = make_subplots(
+        rows,
+        columns,
+        subplot_titles=list(parts),
+        horizontal_spacing=0.05,
+        vertical_spacing=0.4 / rows,
+        **shared,
+    )
+    seen = set()
+    for i, part in enumerate(parts.values()):
+        place = dict(row=i // columns + 1, col=i % columns + 1)
+        for trace in part.data:
+            trace.update(legendgroup=trace.name, showlegend=bool(trace.name) and trace.name not in seen)
+            seen.add(trace.name)
+            fig.add_trace(trace, **place)
+        x, y = part.layout.xaxis, part.layout.yaxis
+        fig.update_xaxes(title=x.title.text, type=x.type, **place)
+        fig.update_yaxes(title=y.title.text if place["col"] == 1 else None, type=y.type, **place)
+    fig.update_annotations(font_size=13)
+    return small(styled(fig, body=height))
+
+
+def small(fig: go.Figure) -> go.Figure:
+    """Titles of axes in the size of all other text."""
+    return fig.update_xaxes(title_font_size=13).update_yaxes(title_font_size=13)
+
+
+@STEPS.step("figures/counts.pdf", "demo/counts.csv")
+def counts(table: pd.DataFrame) -> go.Figure:
+    wide = table.pivot(index="label", columns="split", values="clips").fillna(0).astype(int)
+    fig = figures.counts(wide[["train", "valid", "test"]].rename(columns={"train": "training", "valid": "validation"}))
+    return small(fig.update_traces(marker_pattern_shape=""))  # a pattern is half a megabyte in a PDF
+
+
+@STEPS.step("figures/curves.pdf", "demo/curves.csv")
+def curves(table: pd.DataFrame) -> go.Figure:
+    table = table.assign(name=table["name"].map(STAGES))
+    return figures.curves(table[table["name"].notna()]).update_layout(height=250)
+
+
+@STEPS.step("figures/spectra.pdf", "demo/spectra.npz")
+def spectra(arrays: dict[str, np.ndarray]) -> go.Figure:
+    labels, cells = list(arrays["labels"]), arrays["cells"]
+    what = ["held-out", "comes back", "drawn"]
+    titles = [*labels, *[""] * (len(cells) - len(labels))]
+    silence = np.zeros((len(cells), int(arrays["length"])), np.float32)
+    fig = figures.spectrogram(silence, float(arrays["rate"]), titles, columns=len(labels))
+    for trace, levels in zip(fig.data, cells, strict=True):
+        trace.z = levels
+    for row, name in enumerate(what, 1):
+        fig.update_yaxes(title=f"{name}, Hz", row=row, col=1)
+    return fig.update_layout(height=420)
+
+
+@STEPS.step("figures/map.pdf", "demo/map.csv")
+def chart(table: pd.DataFrame) -> go.Figure:
+    clips = table[table.what == "clip"]
+    fig = figures.scatter(
+        clips[["x", "y"]], clips.label.to_numpy(), over={"draws": table[table.what == "draw"][["x", "y"]]}
+    )
+    for trace in fig.data:
+        trace.marker.size = 4
+    return fig.update_layout(height=380)
+
+
+@STEPS.step("figures/damage.pdf", "demo/damage.csv")
+def damage(table: pd.DataFrame) -> go.Figure:
+    series = {kind: (part.grade, part.FAD) for kind, part in table.groupby("kind", sort=False)}
+    fig = figures.lines(series, "grade of damage", "FAD-descriptors", log=True)
+    return small(fig.update_xaxes(dtick=1)).update_layout(height=270)
+
+
+@STEPS.step("figures/ladder.pdf", "demo/ladder.csv")
+def ladder(table: pd.DataFrame) -> go.Figure:
+    fig = figures.bars([LADDER[what][1] for what in table.what], table.FAD, unit="FAD-descriptors")
+    fig.update_traces(text=[said(value) for value in table.FAD])
+    return small(fig.update_xaxes(type="log", rangemode="normal")).update_layout(height=270)
+
+
+@STEPS.step("figures/labels.pdf", "demo/labels.csv")
+def by_label(table: pd.DataFrame) -> go.Figure:
+    series = {"real clips of it (floor)": table.floor, "draws": table.draws, "another label": table.other}
+    return small(figures.dots(table.label, series, unit="FAD-descriptors within a label", log=True))
+
+
+def over_nats(sweep: flows.Sweep, number: str, up: str, height: float) -> go.Figure:
+    """A number over the nats spent: a panel for each posterior, a curve for each prior."""
+    parts = {
+        POSTERIORS[q]: figures.lines({PRIORS[p]: flows.curve(sweep, q, p, number) for p in PRIORS}, NATS, up)
+        for q in POSTERIORS
+    }
+    fig = panels(parts, height, shared_yaxes="all", shared_xaxes="all")
+    return fig.update_layout(legend_title=dict(text="prior ", font_size=13))
+
+
+@STEPS.step("figures/flows-fad.pdf", ROWS, FLOORS)
+def fad_curves(rows: pd.DataFrame, floors: pd.DataFrame) -> go.Figure:
+    sweep = flows.read(rows)
+    number, floor = f"FAD-{sweep.embedding}", floors[floors.number == "FAD"].value.mean()
+    fig = over_nats(sweep, number, number, 270).update_yaxes(rangemode="tozero")
+    fig.add_hline(floor, line=dict(dash="dot", width=1.2, color="black"))
+    where = dict(x=1, xref="x2 domain", xanchor="right", y=floor, yref="y", yanchor="top")
+    return fig.add_annotation(**where, text="other real clips", showarrow=False, font_size=12)
+
+
+@STEPS.step("figures/flows-differences.pdf", ROWS)
+def differences(rows: pd.DataFrame) -> go.Figure:
+    sweep = flows.read(rows)
+    names = [words for words, *_ in CONTRASTS.values()]
+
+    def part(name: str) -> go.Figure:
+        found = [sweep.contrasts[key, name] for key in CONTRASTS]
+        ends = np.array([[d.low, d.high] for d in found])
+        return figures.dots(names, {"": [d.mean for d in found]}, {"": ends})
+
+    fig = panels({name: part(name) for name in MEASURES}, 400, shared_yaxes="all")
+    fig.add_vline(0, line=dict(width=1, color="black"))
+    return fig.update_yaxes(autorange="reversed").update_xaxes(nticks=5, tickangle=0)
+
+
+@STEPS.step("figures/flows-likelihood.pdf", ROWS)
+def likelihood(rows: pd.DataFrame) -> go.Figure:
+    return over_nats(flows.read(flows.gains(rows)), "gain", "log-likelihood over N(0, I), nats", 260)
+
+
+@STEPS.step("figures/flows-reconstruction.pdf", ROWS)
+def spending(rows: pd.DataFrame) -> go.Figure:
+    sweep = flows.read(rows)
+    series = {POSTERIORS[q]: flows.curve(sweep, q, "standard", "distance") for q in POSTERIORS}
+    fig = figures.lines(series, NATS, "spectral distance of reconstructions")
+    return small(fig).update_layout(height=270)
