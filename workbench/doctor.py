@@ -107,8 +107,8 @@ def _latex() -> Finding:
     return Finding(
         "LaTeX",
         path is not None,
-        f"{path + ': ' if path else ''}builds the thesis PDF",
-        "apt-get install latexmk texlive-latex-extra, or brew install --cask mactex",
+        f"{path + ': ' if path else ''}builds thesis and slides (make thesis)",
+        "apt-get install latexmk texlive-latex-recommended texlive-fonts-recommended texlive-pictures lmodern, or brew install --cask mactex",
     )
 
 
