@@ -43,11 +43,12 @@ def test_labels_have_a_ladder_of_their_own(found, clips):
 
 def test_an_embedding_is_tried_before_it_judges(clips, tmp_path):
     at = evidence.Reference(clips)
-    table = evidence.damage(at)
-    assert set(table.kind) == set(evidence.DAMAGES) and len(table) == 12
-    assert table.grows[table.kind != "smeared attack"].all()
+    graded = evidence.damage(at)
+    assert set(graded.table.kind) == set(evidence.DAMAGES) and len(graded.table) == 12
+    assert set(graded.unheard) <= {"smeared attack"} and len(graded.figure().data) == 3
     at.points = lambda x: at.train[: len(x)]  # an embedding that hears nothing
-    assert not evidence.damage(at).grows.any()
+    deaf = evidence.damage(at)
+    assert set(deaf.unheard) == set(evidence.DAMAGES) and "does NOT grow with noise, low-pass" in str(deaf)
 
 
 def test_the_ladder_is_drawn(found):

@@ -76,6 +76,44 @@ def test_each_run_tells_what_made_it(journey):
     assert {"distance, this model", "distance, silence", "diversity ratio", "log-likelihood, spline"} <= set(results)
 
 
+def test_runs_are_compared_by_what_their_reports_say(journey):
+    asked = ["-p", "runs", '["runs/train"]', "-p", "priors", '["standard", "gaussian", "spline"]', "-p", "draws", "2"]
+    workbench("run", "compare", *asked, "--out", "runs/compare", cwd=journey)
+    rows = (journey / "runs/compare/rows.csv").read_text().splitlines()
+    assert len(rows) == 4 and "FAD-descriptors" in rows[0] and "log_likelihood" in rows[0]
+    assert r"\toprule" in (journey / "runs/compare/table.tex").read_text()
+    page = (journey / "runs/compare/listen.html").read_text()
+    assert (
+        page.count("<audio") == 4 and "Show the names" in page
+    )  # draws and real clips of the built-in pack, shareable
+    text = workbench("run", "compare", "-p", "runs", '["runs/data"]', "--out", "runs/no", cwd=journey, code=1)
+    assert "is no finished run of 2_train and holds none" in text
+
+
+def test_what_is_not_up_front_is_folded(journey, chromium):
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.goto((journey / "runs/report/7_report.html").as_uri())
+        page.wait_for_selector(".js-plotly-plot .main-svg")
+        assert page.get_by_text("Five numbers").is_visible()
+        folds = page.locator("details > summary")
+        names = folds.all_inner_texts()
+        assert "Reconstructions" in names and "Priors on the same frozen encoder" in names
+        figure = (
+            page.locator("details", has=page.get_by_text("Reconstructions", exact=True))
+            .locator(".js-plotly-plot")
+            .first
+        )
+        assert not figure.is_visible()
+        folds.nth(names.index("Reconstructions")).click()
+        page.wait_for_timeout(300)
+        assert figure.is_visible() and figure.bounding_box()["width"] > 300  # drawn anew at its width
+        browser.close()
+
+
 def test_an_executed_instrument_is_small_and_says_what_to_do(journey):
     path = journey / "runs" / "play" / "5_play.ipynb"
     text = path.read_text()
@@ -214,4 +252,8 @@ def test_a_frame_model_is_reported_without_draws(journey):
     text = workbench("run", "report", "-p", "run", "runs/frame", "--out", "runs/frame-report", cwd=journey)
     assert "no single vector for a clip" in workbench("app", "runs/frame", cwd=journey, code=1)
     assert "priors and draws are left out" in text
+    asked = ["-p", "runs", '["runs/train", "runs/frame"]', "-p", "draws", "2", "-p", "arm", '["family"]']
+    workbench("run", "compare", *asked, "--out", "runs/families", cwd=journey)
+    page = (journey / "runs/families/listen.html").read_text()
+    assert "runs/frame is left out: a 'frame' model has no prior to draw from" in page.replace("&#x27;", "'")
     assert "no prior over whole clips" in workbench("generate", "runs/frame", "--out", "d", cwd=journey, code=1)

@@ -7,6 +7,7 @@ import torch
 from workbench import evidence, models, report, runs
 from workbench.distributions import PRIORS
 from workbench.errors import UsageError
+from workbench.latents import told
 from workbench.losses import spectral_distance
 
 
@@ -84,6 +85,20 @@ def test_draws_are_judged(model, clips):
     assert (judged.vendi.real.between(1, judged.vendi.n) & judged.vendi.draws.between(1, judged.vendi.n)).all()
     assert judged.kolmogorov.floor.mean() < judged.kolmogorov.draws.mean() < 1
     assert judged.memorisation > 0.5
+
+
+def test_what_latents_tell_stands_beside_chance(model, clips):
+    table = told(model, clips, n=32).set_index("number")
+    probe = table.loc["label by a linear probe, balanced accuracy"]
+    assert probe.value > probe.chance + 0.1 and probe.chance == 1 / clips.split("test").index.label.nunique()
+    assert {"silhouette of labels", "GILBO, nats", "mutual information gap, mean of factors"} <= set(table.index)
+    # the bound falls where draws' sounds say less of the draws: a decoder that ignores half of z
+    before = model.decoder.envelope.weight.data.clone(), model.decoder.start.weight.data.clone()
+    model.decoder.envelope.weight.data[:, :4] = 0
+    model.decoder.start.weight.data[:, :4] = 0
+    deaf = told(model, clips, n=32).set_index("number")
+    model.decoder.envelope.weight.data, model.decoder.start.weight.data = before
+    assert deaf.value["GILBO, nats"] < table.value["GILBO, nats"]
 
 
 def test_side_by_side_alternates(model, clips):

@@ -16,7 +16,7 @@ from workbench.data import Clips
 from workbench.distributions import keyed_noise
 from workbench.errors import UsageError
 
-__all__ = ["DAMAGES", "Evidence", "Reference", "damage", "gather", "refusal"]
+__all__ = ["DAMAGES", "Damage", "Evidence", "Reference", "damage", "gather", "refusal"]
 
 MOST, LEAST, FLOORS = 256, 20, 20  # clips of a set at most and at least; subsets of real clips behind a floor
 ENOUGH = 100  # test clips; with fewer, those that chose the best weights (valid) are measured against as well
@@ -246,9 +246,31 @@ def smeared(x: np.ndarray, rate: int, grade: int, rng: np.random.Generator) -> n
 DAMAGES = {"noise": noisy, "low-pass": dull, "smeared attack": smeared}
 
 
-def damage(at: Reference, grades: int = 3, seed: int = 0) -> pd.DataFrame:
-    """FAD of training clips as they are (grade 0) and damaged more and more: an embedding under which it does not grow
-    may not judge. Table: kind, grade, FAD, and grows (does this kind's FAD grow from grade to grade?)."""
+@dataclass(frozen=True)
+class Damage:
+    """FAD of training clips as they are (grade 0) and damaged more and more: kind, grade, FAD, and
+    whether the kind's FAD grows from grade to grade."""
+
+    embedding: str
+    table: pd.DataFrame
+
+    def figure(self) -> go.Figure:
+        series = {kind: (t.grade, t.FAD) for kind, t in self.table.groupby("kind", sort=False)}
+        return figures.lines(series, "grade of damage", f"FAD-{self.embedding}", log=True)
+
+    @property
+    def unheard(self) -> list[str]:
+        """The kinds of damage that do not grow under the embedding from grade to grade: there it may not judge."""
+        return list(dict.fromkeys(self.table.kind[~self.table.grows]))
+
+    def __str__(self) -> str:
+        if self.unheard:
+            return f"FAD-{self.embedding} does NOT grow with {', '.join(self.unheard)}: do not trust it there."
+        return f"FAD-{self.embedding} of damaged training clips grows with every grade of damage, as it must."
+
+
+def damage(at: Reference, grades: int = 3, seed: int = 0) -> Damage:
+    """Try an embedding: damage GRADED training clips in every way of DAMAGES, and measure them."""
     x = at.clips.audio(at.fit[:GRADED])
     rows = []
     for kind, make in DAMAGES.items():
@@ -257,4 +279,4 @@ def damage(at: Reference, grades: int = 3, seed: int = 0) -> pd.DataFrame:
         values = [metrics.fad(at.real, at.points(m.astype(np.float32))) for m in made]
         grows = bool((np.diff(values) > 0).all())
         rows += [{"kind": kind, "grade": g, "FAD": v, "grows": grows} for g, v in enumerate(values)]
-    return pd.DataFrame(rows)
+    return Damage(at.embedding, pd.DataFrame(rows))
