@@ -299,7 +299,7 @@ def compare(rows: Rows, numbers: Sequence[str] = (), baseline: str = "", arm: Se
         left_out.append(
             f"Intervals are over {rows.table.store.nunique()} stores (folds); seeds of one are averaged first."
         )
-    cost = table.groupby("arm", sort=False)[["parameters", "minutes"]].mean().round(1)
+    cost = table.groupby("arm", sort=False)[["parameters", "minutes"]].mean().round(1).dropna(axis=1, how="all")
     return Comparison(pd.DataFrame(found), baseline, cost, tuple(left_out))
 
 

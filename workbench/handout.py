@@ -1,6 +1,8 @@
 """What leaves the workbench: tables for LaTeX, and a page of sounds for people without one."""
 
+import contextlib
 import html
+import io
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,7 +63,8 @@ def sounds(places: Sequence[str], path: Path, n: int = 6, hidden: bool = False, 
     """
     columns, notes, rng = {}, [], np.random.default_rng(seed)
     for run in compare.trained(places):
-        model, clips = report.open_run(run)
+        with contextlib.redirect_stdout(io.StringIO()):  # it warns of originals, which this page leaves out
+            model, clips = report.open_run(run)
         if model.prior is None:
             notes.append(f"{run} is left out: a '{model.family}' model has no prior to draw from.")
             continue
