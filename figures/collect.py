@@ -6,6 +6,7 @@
 Only this trains (priors on a frozen encoder, for minutes) and reads sound; what is made of the tables does neither.
 """
 
+import math
 import sys
 from pathlib import Path
 
@@ -120,12 +121,11 @@ def sweep(name: str, source: Path) -> None:
         raise UsageError(f"{path}, of which {source} tells, is neither here nor beside it: go where the sweep was run.")
 
     places = {store: find(store) for store in rows.store.unique()}
-    run = [find(path) for path in rows.run.unique()]
     arms = [k for k in ("posterior", "beta", "prior") if k in rows]
-    wanted = rows[arms].drop_duplicates()
-    whole = rows.groupby(["store", "seed"])[arms[0]].transform("size") == len(wanted)
+    wanted = math.prod(rows[k].nunique() for k in arms)
+    whole = rows.groupby(["store", "seed"])[arms[0]].transform("size") == wanted
     if not whole.any():
-        raise UsageError(f"No store and seed of {source} has all {len(wanted)} arms: let the sweep go on.")
+        raise UsageError(f"No store and seed of {source} has all {wanted} arms: let the sweep go on.")
     if not whole.all():
         left = ", ".join(f"{s} seed {k}" for s, k in rows[~whole][["store", "seed"]].drop_duplicates().to_numpy())
         print(f"Left out, as arms are missing: {left}.")
@@ -139,7 +139,8 @@ def sweep(name: str, source: Path) -> None:
         for store in rows.store.unique()
     ]
     heard = pd.concat([floors(places[store], rows.embedding.iloc[0]) for store in rows.store.unique()])
-    of = thesis.made_of([find(path) for path in rows.run.unique()])
+    run = [find(path) for path in rows.run.unique()]
+    of = thesis.made_of(run)
     minutes = {"minutes": round(rows.groupby("run").minutes.first().sum(), 1)}
     rows = rows.assign(run=[below(p, "runs") for p in rows.run], store=[below(p, "stores") for p in rows.store])
     tables = {"rows.csv": rows, "folds.csv": pd.DataFrame(folds), "floors.csv": heard}

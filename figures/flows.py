@@ -17,7 +17,7 @@ from workbench.errors import UsageError
 POSTERIORS = {"gaussian": "Gaussian posterior", "flow": "flow posterior"}
 PRIORS = {"standard": "N(0, I)", "gaussian": "Gaussian", "mixture": "mixture", "realnvp": "flow"}
 MEASURES = {"FAD": -1, "KID": -1, "coverage": 1, "diversity": 1}  # and which way each is better
-# what was to be compared, settled before the sweep: (what for what, by which it is done, its baseline)
+# (what becomes what, posterior and prior with it, posterior and prior of its baseline); the first three are the question
 CONTRASTS = {
     "prior": ("prior N(0, I) → flow", "gaussian", "realnvp", "gaussian", "standard"),
     "posterior": ("posterior Gaussian → flow", "flow", "standard", "gaussian", "standard"),

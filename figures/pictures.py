@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 from workbench import figures
 from workbench.style import styled
 
-STAGES = {"distance": "spectral distance", "nats": "KL of q from N(0, I), nats", "nll": "−log p(z), nats"}
+STAGES = {"distance": "spectral distance", "nats": "KL, nats", "nll": "−log p(z), nats"}
 NATS = "nats per clip"
 
 
@@ -49,58 +49,66 @@ def small(fig: go.Figure) -> go.Figure:
 def counts(table: pd.DataFrame) -> go.Figure:
     wide = table.pivot(index="label", columns="split", values="clips").fillna(0).astype(int)
     fig = figures.counts(wide[["train", "valid", "test"]].rename(columns={"train": "training", "valid": "validation"}))
-    return small(fig.update_traces(marker_pattern_shape=""))  # a pattern is half a megabyte in a PDF
+    fig.update_traces(marker_pattern_shape="")  # a pattern is half a megabyte in a PDF
+    return small(fig).update_layout(height=290)
 
 
 @STEPS.step("figures/curves.pdf", "demo/curves.csv")
 def curves(table: pd.DataFrame) -> go.Figure:
     table = table.assign(name=table["name"].map(STAGES))
-    return figures.curves(table[table["name"].notna()]).update_layout(height=250)
+    fig = figures.curves(table[table["name"].notna()]).update_layout(height=230)
+    return small(fig.update_annotations(font_size=13))
 
 
 @STEPS.step("figures/spectra.pdf", "demo/spectra.npz")
 def spectra(arrays: dict[str, np.ndarray]) -> go.Figure:
     labels, cells = list(arrays["labels"]), arrays["cells"]
-    what = ["held-out", "comes back", "drawn"]
+    silence = np.zeros(
+        (len(cells), int(arrays["length"])), np.float32
+    )  # brings the axes; the cells are put in its place
     titles = [*labels, *[""] * (len(cells) - len(labels))]
-    silence = np.zeros((len(cells), int(arrays["length"])), np.float32)
     fig = figures.spectrogram(silence, float(arrays["rate"]), titles, columns=len(labels))
     for trace, levels in zip(fig.data, cells, strict=True):
         trace.z = levels
-    for row, name in enumerate(what, 1):
+    for row, name in enumerate(("held-out", "comes back", "drawn"), 1):
         fig.update_yaxes(title=f"{name}, Hz", row=row, col=1)
-    return fig.update_layout(height=420)
+    fig.update_annotations(font_size=13).update_xaxes(tickvals=[0, 0.5])
+    return small(fig).update_layout(height=350, coloraxis_colorbar_title_font_size=13)
 
 
 @STEPS.step("figures/map.pdf", "demo/map.csv")
 def chart(table: pd.DataFrame) -> go.Figure:
-    clips = table[table.what == "clip"]
-    fig = figures.scatter(
-        clips[["x", "y"]], clips.label.to_numpy(), over={"draws": table[table.what == "draw"][["x", "y"]]}
-    )
-    for trace in fig.data:
-        trace.marker.size = 4
-    return fig.update_layout(height=380)
+    clips, draws = (table[table.what == what] for what in ("clip", "draw"))
+    fig = figures.scatter(clips[["x", "y"]], clips.label.to_numpy(), over={"draws": draws[["x", "y"]]})
+    fig.update_traces(marker_size=4)
+    fig.data[-1].marker.update(symbol="x-thin-open", opacity=1)  # draws lie among clips and leave them to be seen
+    wide, high = np.ptp(table[["x", "y"]].to_numpy(), axis=0)
+    return fig.update_layout(
+        height=round(380 * high / wide) + 40, margin=dict(l=10, b=10)
+    )  # as wide as the legend leaves
 
 
 @STEPS.step("figures/damage.pdf", "demo/damage.csv")
 def damage(table: pd.DataFrame) -> go.Figure:
     series = {kind: (part.grade, part.FAD) for kind, part in table.groupby("kind", sort=False)}
     fig = figures.lines(series, "grade of damage", "FAD-descriptors", log=True)
-    return small(fig.update_xaxes(dtick=1)).update_layout(height=270)
+    return small(fig.update_xaxes(dtick=1)).update_layout(height=235)
 
 
 @STEPS.step("figures/ladder.pdf", "demo/ladder.csv")
 def ladder(table: pd.DataFrame) -> go.Figure:
     fig = figures.bars([LADDER[what][1] for what in table.what], table.FAD, unit="FAD-descriptors")
-    fig.update_traces(text=[said(value) for value in table.FAD])
-    return small(fig.update_xaxes(type="log", rangemode="normal")).update_layout(height=270)
+    fig.update_traces(text=[said(value) for value in table.FAD], textposition="outside", cliponaxis=False)
+    ends = np.log10([table.FAD.min() / 2, table.FAD.max() * 2])
+    return small(fig.update_xaxes(type="log", range=ends, rangemode="normal", dtick=1)).update_layout(height=240)
 
 
 @STEPS.step("figures/labels.pdf", "demo/labels.csv")
 def by_label(table: pd.DataFrame) -> go.Figure:
     series = {"real clips of it (floor)": table.floor, "draws": table.draws, "another label": table.other}
-    return small(figures.dots(table.label, series, unit="FAD-descriptors within a label", log=True))
+    fig = figures.dots(table.label, series, unit="FAD-descriptors within a label", log=True)
+    ticks = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]
+    return small(fig.update_xaxes(tickvals=ticks)).update_layout(height=300)
 
 
 def over_nats(sweep: flows.Sweep, number: str, up: str, height: float) -> go.Figure:
@@ -133,9 +141,9 @@ def differences(rows: pd.DataFrame) -> go.Figure:
         ends = np.array([[d.low, d.high] for d in found])
         return figures.dots(names, {"": [d.mean for d in found]}, {"": ends})
 
-    fig = panels({name: part(name) for name in MEASURES}, 400, shared_yaxes="all")
+    fig = panels({name: part(name) for name in MEASURES}, 215, columns=len(MEASURES), shared_yaxes="all")
     fig.add_vline(0, line=dict(width=1, color="black"))
-    return fig.update_yaxes(autorange="reversed").update_xaxes(nticks=5, tickangle=0)
+    return fig.update_yaxes(autorange="reversed").update_xaxes(nticks=4, tickangle=0)
 
 
 @STEPS.step("figures/flows-likelihood.pdf", ROWS)

@@ -155,9 +155,6 @@ def test_no_result_is_typed(name):
 
 def test_every_result_has_a_step_that_makes_it(made):
     there = set(re.findall(r"\\setresult\{([^{}]*)\}", (made / "thesis/generated/results.tex").read_text("utf-8")))
-    asked = arguments("result") | {
-        ", ".join(m) for m in re.findall(r"\\result\{(\w[^{},]*), ([^{}]*)\}", "".join(TEX.values()))
-    }
     asked = set(re.findall(r"\\result\{([^{}#]+)\}", "".join(text for n, text in TEX.items() if n != "preamble.tex")))
     assert asked and asked - there == set()
 
@@ -227,8 +224,54 @@ def test_likelihood_and_ear_agree_where_they_do():
 def test_numbers_on_paper_have_three_digits():
     shown = {1234.5: "1,234", 0.12345: "0.123", -3.14159: "−3.14", 0.0: "0", np.nan: ""}
     assert {value: flows.said(value) for value in shown} == shown
-    assert flows.signed(2.5) == "+2.5" and flows.between(Difference(1, -0.5, 2.5, 3, 1)) == "−0.5 to +2.5"
+    assert flows.signed(2.5) == "+2.50" and flows.between(Difference(1, -0.5, 2.5, 3, 1)) == "−0.500 to +2.50"
     assert flows.between(paired([1.0])) == "no interval"
+
+
+@pytest.fixture
+def collect(monkeypatch, tmp_path, clips):
+    """figures/collect.py at work in an empty repository, and the folder in which a sweep on the small store was run."""
+    import collect
+
+    for name in ("notebooks/sweeps/small.yaml", *collect.MEANING):
+        (tmp_path / "home" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "home" / name).write_text("a = 1\n")
+    monkeypatch.setattr(collect, "HOME", tmp_path / "home")
+    (tmp_path / "work" / "stores").mkdir(parents=True)
+    (tmp_path / "work" / "stores" / "tiny").symlink_to(clips.store)
+    return collect, tmp_path
+
+
+def test_of_a_sweep_only_whole_folds_are_collected_and_no_path_of_the_machine(collect, capsys):
+    module, folder = collect
+    rows = sweep(-30, folds=2).assign(embedding="descriptors", minutes=1.0, store="stores/tiny")
+    rows = rows.assign(
+        seed=[int(run[0]) for run in rows.run], run=[f"{folder}/work/runs/small/{run}" for run in rows.run]
+    )
+    for run in rows.run.unique():
+        runs.start(run, {}, data="abc").finish()
+    rows = rows[~((rows.seed == 1) & (rows.prior == "realnvp"))]  # the second is under way
+    (folder / "work" / "runs" / "compare").mkdir()
+    rows.to_csv(folder / "work" / "runs" / "compare" / "rows.csv", index=False)
+    module.sweep("small", folder / "work" / "runs" / "compare" / "rows.csv")
+    assert "Left out, as arms are missing: stores/tiny seed 1" in capsys.readouterr().out
+    kept = pd.read_csv(folder / "home" / "figures" / "small" / "rows.csv")
+    assert len(kept) == 24 and set(kept.seed) == {0} and set(kept.store) == {"stores/tiny"}
+    assert all(run.startswith("runs/small/0") for run in kept.run)
+    made = "".join(p.read_text("utf-8") for p in (folder / "home" / "figures" / "small").iterdir())
+    assert str(folder) not in made and thesis.told(folder / "home" / "figures" / "small")["of"]["runs"] == 6
+    floors = pd.read_csv(folder / "home" / "figures" / "small" / "floors.csv").set_index("number")
+    assert set(floors.index) == set(flows.MEASURES) and (floors.low <= floors.value).all() and floors.n.min() > 20
+
+
+def test_a_sweep_without_a_whole_fold_is_refused(collect):
+    module, folder = collect
+    rows = sweep(0, folds=1).assign(
+        embedding="descriptors", minutes=1.0, store="stores/tiny", run="work"
+    )  # of which one arm is missing
+    rows.iloc[1:].to_csv(folder / "work" / "rows.csv", index=False)
+    with pytest.raises(UsageError, match="No store and seed"):
+        module.sweep("small", folder / "work" / "rows.csv")
 
 
 # -------------------------------------------------------------------------------------------------------- building
