@@ -16,7 +16,7 @@ from workbench.errors import UsageError
 
 POSTERIORS = {"gaussian": "Gaussian posterior", "flow": "flow posterior"}
 PRIORS = {"standard": "N(0, I)", "gaussian": "Gaussian", "mixture": "mixture", "realnvp": "flow"}
-MEASURES = {"FAD": -1, "KID": -1, "coverage": 1, "diversity": 1}  # and which way each is better
+MEASURES = {"FAD": 1, "KID": 2, "coverage": 2, "diversity": 3}  # and their decimals in tables
 # (what becomes what, posterior and prior with it, posterior and prior of its baseline); the first three are the question
 CONTRASTS = {
     "prior": ("prior N(0, I) → flow", "gaussian", "realnvp", "gaussian", "standard"),
@@ -46,6 +46,11 @@ def signed(value: float) -> str:
 
 def between(d: Difference) -> str:
     return f"{signed(d.low)} to {signed(d.high)}" if np.isfinite(d.low) else "no interval"
+
+
+def decimal(name: str, value: float) -> str:
+    """A measure as tables have it, with as many decimals in each line."""
+    return f"{value:.{MEASURES[name]}f}".replace("-", "−")
 
 
 def counted(n: int, what: str) -> str:
@@ -197,7 +202,7 @@ def results(sweep: Sweep, folds: pd.DataFrame, floors: pd.DataFrame) -> dict[str
         "largest training set": f"{folds.train.max():,}",
         "test clips": f"{folds.test.min():,} to {folds.test.max():,}",
         "machines": str(folds.machines.max()),
-        "set size": " or ".join(map(str, sorted(floors.n.unique()))),
+        "set size": " to ".join(map(str, sorted({floors.n.min(), floors.n.max()}))),
         "answer": answer(sweep),
         "least memorisation": said(rows[f"memorisation-{sweep.embedding}"].min()),
     }

@@ -13,6 +13,7 @@ from workbench.style import styled
 
 STAGES = {"distance": "spectral distance", "nats": "KL, nats", "nll": "−log p(z), nats"}
 NATS = "nats per clip"
+APART = 1.2  # nats by which curves are moved sideways, as intervals would lie on one another
 
 
 def panels(parts: dict[str, go.Figure], height: float, columns: int = 2, **shared: str) -> go.Figure:
@@ -113,10 +114,15 @@ def by_label(table: pd.DataFrame) -> go.Figure:
 
 def over_nats(sweep: flows.Sweep, number: str, up: str, height: float) -> go.Figure:
     """A number over the nats spent: a panel for each posterior, a curve for each prior."""
-    parts = {
-        POSTERIORS[q]: figures.lines({PRIORS[p]: flows.curve(sweep, q, p, number) for p in PRIORS}, NATS, up)
-        for q in POSTERIORS
-    }
+
+    def part(posterior: str) -> go.Figure:
+        series = {}
+        for k, p in enumerate(PRIORS):
+            x, *heights = flows.curve(sweep, posterior, p, number)
+            series[PRIORS[p]] = (x + APART * (k - (len(PRIORS) - 1) / 2), *heights)
+        return figures.lines(series, NATS, up)
+
+    parts = {POSTERIORS[q]: part(q) for q in POSTERIORS}
     fig = panels(parts, height, shared_yaxes="all", shared_xaxes="all")
     return fig.update_layout(legend_title=dict(text="prior ", font_size=13))
 
@@ -125,7 +131,7 @@ def over_nats(sweep: flows.Sweep, number: str, up: str, height: float) -> go.Fig
 def fad_curves(rows: pd.DataFrame, floors: pd.DataFrame) -> go.Figure:
     sweep = flows.read(rows)
     number, floor = f"FAD-{sweep.embedding}", floors[floors.number == "FAD"].value.mean()
-    fig = over_nats(sweep, number, number, 270).update_yaxes(rangemode="tozero")
+    fig = over_nats(sweep, number, number, 310).update_yaxes(rangemode="tozero")
     fig.add_hline(floor, line=dict(dash="dot", width=1.2, color="black"))
     where = dict(x=1, xref="x2 domain", xanchor="right", y=floor, yref="y", yanchor="top")
     return fig.add_annotation(**where, text="other real clips", showarrow=False, font_size=12)
@@ -143,7 +149,12 @@ def differences(rows: pd.DataFrame) -> go.Figure:
 
     fig = panels({name: part(name) for name in MEASURES}, 215, columns=len(MEASURES), shared_yaxes="all")
     fig.add_vline(0, line=dict(width=1, color="black"))
-    return fig.update_yaxes(autorange="reversed").update_xaxes(nticks=4, tickangle=0)
+    for col, name in enumerate(
+        MEASURES, 1
+    ):  # narrow panels hold two numbers: zero, and the largest difference, rounded
+        most = max((sweep.contrasts[key, name].mean for key in CONTRASTS), key=abs)
+        fig.update_xaxes(tickvals=[0, float(f"{most:.1g}")], col=col)
+    return fig.update_yaxes(autorange="reversed").update_xaxes(tickangle=0)
 
 
 @STEPS.step("figures/flows-likelihood.pdf", ROWS)

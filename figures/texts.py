@@ -3,7 +3,7 @@
 import flows
 import pandas as pd
 import yaml
-from flows import CONTRASTS, MEASURES, POSTERIORS, PRIORS, counted, said
+from flows import CONTRASTS, MEASURES, POSTERIORS, PRIORS, counted, decimal, said
 from named import DEMO, FLOORS, FOLDS, GENERATED, HOME, LADDER, MAIN, ROWS, STEPS
 
 from workbench import handout, thesis
@@ -56,9 +56,11 @@ def main_table(rows: pd.DataFrame, floors: pd.DataFrame) -> str:
         for p in PRIORS:
             cells = {name: sweep.wide[name][flows.arm(q, p)] for name in MEASURES}
             body[f"{POSTERIORS[q]}, prior {PRIORS[p]}"] = {
-                name: said(v.mean()) + (f" ± {said(v.std())}" if len(v) > 1 else "") for name, v in cells.items()
+                name: decimal(name, v.mean()) + (f" ± {decimal(name, v.std())}" if len(v) > 1 else "")
+                for name, v in cells.items()
             }
-    body["other real clips (floor)"] = {name: said(floors[floors.number == name].value.mean()) for name in MEASURES}
+    means = floors.groupby("number").value.mean()
+    body["other real clips (floor)"] = {name: decimal(name, means[name]) for name in MEASURES}
     caption = (
         f"Draws against held-out clips of machines never heard, {sweep.where}: mean and standard deviation over "
         f"{counted(sweep.rows.store.nunique(), 'fold')}, under the embedding {sweep.embedding}."
@@ -87,15 +89,17 @@ def contrasts(rows: pd.DataFrame) -> str:
 def secondary(rows: pd.DataFrame) -> str:
     sweep = flows.read(rows)
     body = {
-        words: {name: with_interval(sweep.contrasts[key, name]) for name in MEASURES if name != "FAD"}
+        words: {name: with_interval(name, sweep.contrasts[key, name]) for name in MEASURES if name != "FAD"}
         for key, (words, *_) in CONTRASTS.items()
     }
     caption = f"The same differences of the other measures {sweep.where}, with 95~\\% intervals where there are several folds."
     return handout.latex(pd.DataFrame(body).T, caption, "tab:secondary")
 
 
-def with_interval(d: flows.Difference) -> str:
-    return flows.signed(d.mean) + (f" ({flows.between(d)})" if d.n > 1 else "")
+def with_interval(name: str, d: flows.Difference) -> str:
+    sign = "+" * (d.mean >= 0)
+    ends = f" [{decimal(name, d.low)}, {decimal(name, d.high)}]" if d.n > 1 else ""
+    return f"{sign}{decimal(name, d.mean)}{ends}"
 
 
 @STEPS.step(f"{GENERATED}/flows-likelihood.tex", ROWS)
