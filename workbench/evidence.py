@@ -90,8 +90,7 @@ class Evidence:
 
     def figure(self) -> go.Figure:
         """FAD of every set of the ladder, on a logarithmic scale."""
-        fig = figures.bars(self.ladder.what, self.ladder.FAD, title=f"FAD-{self.embedding}, n = {self.n}")
-        return fig.update_xaxes(type="log", rangemode="normal")
+        return figures.bars(self.ladder.what, self.ladder.FAD, title=f"FAD-{self.embedding}, n = {self.n}", log=True)
 
     def by_label(self) -> go.Figure:
         """FAD of draws of each label, between other real clips of it and those of another label."""
@@ -167,9 +166,13 @@ def gather(
     floors = [train[rng.permutation(len(train))[:n]] for _ in range(FLOORS)]
     floor = {name: np.array([measure(at.real, part) for part in floors]) for name, measure in MEASURES.items()}
     rows = [
-        {"what": "other real clips (floor)", **{name: v.mean() for name, v in floor.items()}, "memorisation": 1.0},
+        {"what": "other real clips (floor)", **{name: v.mean() for name, v in floor.items()}},
         *({"what": what, **at.measure(made)} for what, made in sets.items() if made is not None),
     ]
+    rows[0]["memorisation"] = 1.0  # by definition, in the mean
+    for row in rows:
+        if row["what"].startswith("real clips"):
+            row["memorisation"] = np.nan  # they are training clips, of which that says nothing
     within = by_label(model, at, seed)
     made, numbers = sets["draws"], []
     for name in ("FAD", "KID", "coverage") + (() if len(within) else ("diversity",)):

@@ -12,6 +12,7 @@ __all__ = [
     "dots",
     "histograms",
     "lines",
+    "logarithmic",
     "matrix",
     "player",
     "save",
@@ -139,8 +140,8 @@ def curves(table, healthy=None, columns: int = 3) -> go.Figure:
     return styled(fig, body=40 + PANEL * rows)
 
 
-def bars(names, values, errors=None, title: str = "", unit: str = "") -> go.Figure:
-    """Named values side by side, each with its number; `errors` (n,) half widths or (n, 2) ends of intervals."""
+def bars(names, values, errors=None, title: str = "", unit: str = "", log: bool = False) -> go.Figure:
+    """Named values side by side, each with its number, on a logarithmic scale where `log`; `errors` (n,) half widths or (n, 2) ends of intervals."""
     values = np.asarray(values, dtype=float)
     spread = None
     if errors is not None:
@@ -154,13 +155,13 @@ def bars(names, values, errors=None, title: str = "", unit: str = "") -> go.Figu
             orientation="h",
             error_x=_ends(spread),
             marker_color=COLOURS[0],
-            text=[f"{v:.3g}" for v in values],
+            text=[f"{v:,.0f}" if abs(v) >= 1000 else f"{v:.3g}" for v in values],
             textposition="inside",
             insidetextanchor="start",
         )
     )
     fig.update_yaxes(autorange="reversed", showgrid=False)
-    fig.update_xaxes(title=unit, rangemode="tozero")
+    fig.update_xaxes(title=unit, rangemode="normal" if log else "tozero", **logarithmic(values, log))
     return styled(fig, body=60 + 32 * len(values), title=title)
 
 
@@ -181,7 +182,7 @@ def dots(names, series, errors=None, title: str = "", unit: str = "", log: bool 
             error_x=_ends(ends),
         )
     fig.update_yaxes(autorange="reversed", type="category")
-    fig.update_xaxes(title=unit, type="log" if log else "linear")
+    fig.update_xaxes(title=unit, **logarithmic(np.concatenate([np.asarray(v, float) for v in series.values()]), log))
     return styled(fig, body=60 + 28 * len(names), title=title)
 
 
@@ -200,8 +201,19 @@ def lines(series, across: str, up: str, title: str = "", log: bool = False) -> g
             error_y=_ends(np.abs(np.asarray(ends[0], float) - y[:, None])) if ends else None,
         )
     fig.update_xaxes(title=across)
-    fig.update_yaxes(title=up, type="log" if log else "linear")
+    fig.update_yaxes(title=up, **logarithmic(np.concatenate([np.asarray(v[1], float) for v in series.values()]), log))
     return styled(fig, body=380, title=title)
+
+
+def logarithmic(values: np.ndarray, log: bool = True) -> dict:
+    """A logarithmic axis with whole numbers at 1, 2, 5, 10, ...; plotly writes the 2 and the 5 without their zeros."""
+    values = values[np.isfinite(values) & (values > 0)]
+    if not log or not values.size:
+        return {"type": "linear"}
+    low, high = np.floor(np.log10(values.min())), np.ceil(np.log10(values.max()))
+    steps = (1, 2, 5) if high - low < 4 else (1,)
+    ticks = [m * 10.0**k for k in np.arange(low, high + 1) for m in steps]
+    return {"type": "log", "tickvals": ticks, "ticktext": [f"{v:,.10g}" for v in ticks]}
 
 
 def _ends(spread):

@@ -18,7 +18,8 @@ OFFLINE = """{% extends 'index.html.j2' %}
 {% block body_footer %}{% if resources.folded %}</details>
 <script>addEventListener("toggle", () => dispatchEvent(new Event("resize")), true)</script>{% endif %}
 {{ super() }}{% endblock %}
-{% block html_head_css %}{% if resources.plotly %}<script>{{ resources.plotly }}</script>{% endif %}{% endblock %}
+{% block html_head_css %}<style>summary { cursor: pointer; font-size: 1.4em; margin: .5em 0 0 75px }</style>
+{% if resources.plotly %}<script>{{ resources.plotly }}</script>{% endif %}{% endblock %}
 """
 
 
