@@ -77,6 +77,13 @@ def test_priors_without_labels_are_heard_as_well(model, clips):
     assert table.auc["gaussian"] < table.auc["standard"] and model.prior.contexts == len(model.labels)
 
 
+def test_the_same_seed_fits_the_same_flow_whatever_was_drawn_before(model, clips):
+    one = report.priors(model, clips, ["realnvp"], steps=10)
+    torch.randn(7)
+    assert report.priors(model, clips, ["realnvp"], steps=10).equals(one)
+    assert not report.priors(model, clips, ["realnvp"], steps=10, seed=1).equals(one)
+
+
 def test_draws_are_judged(model, clips):
     judged = report.draws(model, clips, each=8)
     assert judged.accuracy["held-out"] > 0.8  # the classifier knows real clips

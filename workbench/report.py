@@ -206,7 +206,9 @@ def priors(
     floor = metrics.mmd(held, known[np.random.default_rng(seed).permutation(len(known))[:1000]], bandwidth)
     try:
         for kind in kinds:
-            model.prior = prior(kind, own.latent, contexts, **model.settings.get("flow", {}))
+            with torch.random.fork_rng():
+                torch.manual_seed(seed)  # a flow's first weights
+                model.prior = prior(kind, own.latent, contexts, **model.settings.get("flow", {}))
             train.fit_stage(model, model.prior_stage(steps, (h["train"], h["valid"])), clips, seed)
             with torch.inference_mode():
                 nats = model.prior.eval().log_prob(held, c).numpy()
