@@ -1,5 +1,7 @@
 """A run's draws stand on a ladder of sets whose worth is known."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -26,7 +28,10 @@ def test_every_number_has_its_embedding_its_interval_and_its_floor(found):
     table = found.numbers.set_index("number")
     five = ("FAD", "KID", "coverage", "diversity within labels", "memorisation")
     assert list(table.index) == [f"{name}-descriptors" for name in five]
-    assert (table.low <= table.value).all() and (table.value <= table.high).all() and (table.n == found.n).all()
+    assert (table.low <= table.value).all() and (table.value <= table.high).all()
+    assert table.n.drop("diversity within labels-descriptors").eq(found.n).all()  # that one is of single labels
+    assert (found.numbers.floor_low < found.numbers.floor_high).all() and len(found.others) == len(evidence.OTHERS)
+    assert "Held-out are 99 test clips and 99 validation clips" in str(found) and "MEMORISATION" not in str(found)
     ladder = found.ladder.set_index("what")
     assert table.value["FAD-descriptors"] == ladder.FAD["draws"]
     assert table.floor_low["FAD-descriptors"] < ladder.FAD.iloc[0] < table.floor_high["FAD-descriptors"]
@@ -49,6 +54,12 @@ def test_an_embedding_is_tried_before_it_judges(clips, tmp_path):
     at.points = lambda x: at.train[: len(x)]  # an embedding that hears nothing
     deaf = evidence.damage(at)
     assert set(deaf.unheard) == set(evidence.DAMAGES) and "does NOT grow with noise, low-pass" in str(deaf)
+
+
+def test_draws_that_may_be_copies_are_said_loudly(found):
+    table = found.numbers.copy()
+    table.loc[table.number == "memorisation-descriptors", "value"] = 0.5
+    assert "MEMORISATION: draws lie at 0.50 of the distance" in str(dataclasses.replace(found, numbers=table))
 
 
 def test_the_ladder_is_drawn(found):

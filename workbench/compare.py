@@ -1,5 +1,6 @@
 """Runs beside one another: arms of a comparison, paired differences over seeds and folds, arms at one divergence."""
 
+import functools
 import glob
 import json
 from collections.abc import Mapping, Sequence
@@ -32,6 +33,7 @@ BETTER = {
     "FAD": -1,
     "KID": -1,
     "coverage": 1,
+    "diversity": 1,
     "diversity within labels": 1,
     "distance": -1,
     "reconstruction distance": -1,
@@ -67,6 +69,8 @@ class Rows:
 def trained(places: Sequence[str]) -> list[Path]:
     """The finished runs of 2_train that these folders (or patterns such as "runs/a*") are, or hold at any depth."""
     found = []
+    if not places:
+        raise RunError("No runs were named to compare; name runs of 2_train, folders that hold some, or patterns.")
     for place in places:
         records = [
             p for f in sorted(glob.glob(str(Path(place).expanduser()))) for p in sorted(Path(f).rglob(runs.RECORD))
@@ -148,6 +152,7 @@ def gather(places: Sequence[str], priors: Sequence[str] = ()) -> Rows:
             heard = said
             if prior is not None:
                 row = table.set_index("prior").loc[prior].drop(["low", "high", "floor", "n"]).to_dict()
+                facts = facts | {f"prior {k}": row.pop(k) for k in ("parameters", "seconds") if k in row}
                 heard = {k: v for k, v in said.items() if not k.startswith(DRAWS)}
                 heard |= {k if k in ENCODER else f"{k}-{embedding}": v for k, v in row.items()}
             about.append(facts)
@@ -201,8 +206,15 @@ def paired(differences: Sequence[float], level: float = LEVEL) -> Difference:
         return Difference(float(d.mean()) if n else np.nan, np.nan, np.nan, n, np.nan)
     error = d.std(ddof=1) / np.sqrt(n)
     half = stats.t.ppf((1 + level) / 2, n - 1) * error
-    detectable = (stats.t.ppf((1 + LEVEL) / 2, n - 1) + stats.t.ppf(POWER, n - 1)) * error
-    return Difference(float(d.mean()), float(d.mean() - half), float(d.mean() + half), n, float(detectable))
+    return Difference(float(d.mean()), float(d.mean() - half), float(d.mean() + half), n, shift(n) * float(error))
+
+
+@functools.cache
+def shift(n: int) -> float:
+    """The difference, in standard errors, that a paired t test of n pairs at 5 % finds with POWER (noncentral t)."""
+    sizes, edge = np.linspace(0, 25, 5001), stats.t.ppf((1 + LEVEL) / 2, n - 1)
+    power = stats.nct.sf(edge, n - 1, sizes) + stats.nct.cdf(-edge, n - 1, sizes)
+    return float(sizes[np.argmax(power >= POWER)])
 
 
 def frame(differences: Mapping[str, Difference]) -> pd.DataFrame:
@@ -218,6 +230,10 @@ def cells(table: pd.DataFrame, arm: Sequence[str], number: str) -> pd.DataFrame:
     wide = table.assign(**{k: table[k].map(str) for k in arm}).pivot_table(number, block, list(arm), aggfunc="mean")
     wide.columns = [name_of(arm, c if isinstance(c, tuple) else (c,)) for c in wide.columns]
     return wide
+
+
+def named(table: pd.DataFrame, arm: Sequence[str]) -> pd.DataFrame:
+    return table.assign(arm=[name_of(arm, map(str, v)) for v in table[list(arm)].itertuples(index=False)])
 
 
 def name_of(arm: Sequence[str], values: Sequence) -> str:
@@ -259,11 +275,12 @@ def compare(rows: Rows, numbers: Sequence[str] = (), baseline: str = "", arm: Se
         arm, by default the first. arm: the settings that tell arms apart, by default all that differ.
     """
     arm = tuple(arm or rows.settings or ("run",))
-    table = rows.table.copy()
-    if missing := [name for name in (*numbers, *arm) if not any(c == name or c.startswith(f"{name}-") for c in table)]:
+    if missing := [
+        name for name in (*numbers, *arm) if not any(c == name or c.startswith(f"{name}-") for c in rows.table)
+    ]:
         raise UsageError(f"No run has {', '.join(missing)}; there are {', '.join([*rows.numbers, *rows.settings])}.")
     wanted = [c for c in rows.numbers if c.rpartition("-")[0] in (numbers or BETTER) or c in (numbers or BETTER)]
-    table["arm"] = [name_of(arm, map(str, v)) for v in table[list(arm)].itertuples(index=False)]
+    table = named(rows.table, arm)
     arms = list(dict.fromkeys(table.arm))
     baseline = baseline or arms[0]
     if baseline not in arms:
@@ -299,7 +316,8 @@ def compare(rows: Rows, numbers: Sequence[str] = (), baseline: str = "", arm: Se
         left_out.append(
             f"Intervals are over {rows.table.store.nunique()} stores (folds); seeds of one are averaged first."
         )
-    cost = table.groupby("arm", sort=False)[["parameters", "minutes"]].mean().round(1).dropna(axis=1, how="all")
+    beside = [c for c in ("parameters", "minutes", "prior parameters", "prior seconds") if c in table]
+    cost = table.groupby("arm", sort=False)[beside].mean().dropna(axis=1, how="all").map("{:,.4g}".format)
     return Comparison(pd.DataFrame(found), baseline, cost, tuple(left_out))
 
 
@@ -329,6 +347,16 @@ def matched(
     Arms differ in how many nats they spend at the same beta; compared there, one would see who spends more. `at` is by
     default the middle of the range of nats that every arm covers in every store and seed; outside it nothing is guessed.
     """
+    if along not in table:
+        raise UsageError(
+            f"The runs do not differ in {along}, so there are no curves along it; they have {', '.join(table.columns)}."
+        )
+    if number in ENCODER and len({a for part in encoders(named(table, arm)) for a in part}) > max(
+        map(len, encoders(named(table, arm)))
+    ):
+        raise UsageError(
+            f"{number} is of one encoder's latents, and these arms stand on different encoders: not compared."
+        )
     curves = {
         key: part.groupby(along)[[across, number]].mean().sort_values(across)
         for key, part in table.groupby(["store", "seed", *arm], sort=False)

@@ -25,7 +25,7 @@ __all__ = ["CHECKPOINTS", "Checkpoint", "clap", "embed", "found", "sha256"]
 
 CLAP_RATE, CLAP_LENGTH = 48_000, 480_000  # Hz; values: CLAP listens to 10 s at once
 BATCH, MELS = 8, 32
-VARIABLE = "WORKBENCH_CLAP"  # the path of a checkpoint
+VARIABLE, SEAL = "WORKBENCH_CLAP", "WORKBENCH_CLAP_SHA256"  # the path of a checkpoint; the hash that a user trusts
 
 # of each descriptor: the floor of those heard as ratios, then the middle and the spread of the built-in pack and of
 # drum machines together. Fixed, so that a number is the same whatever else is measured.
@@ -154,11 +154,14 @@ def found(name: str, checkpoint: Path | None = None, trusted: str = "") -> tuple
             f"`checkpoint` or in the environment variable {VARIABLE}; or use the embedding descriptors."
         )
     stat = Path(given).stat()
-    seal, expected = sha256(Path(given), stat.st_mtime_ns, stat.st_size), (trusted or wanted.sha256).lower()
+    seal, expected = (
+        sha256(Path(given), stat.st_mtime_ns, stat.st_size),
+        (trusted or wanted.sha256 or os.environ.get(SEAL, "")).lower(),
+    )
     if not expected:
         raise UsageError(
             f"The SHA-256 of {wanted.file} is not known here, and loading the file executes what is in it. That of {given} is "
-            f"{seal}: compare it with the publisher's, and give it as `trusted`."
+            f"{seal}: compare it with the publisher's, and give it as `trusted` or in the environment variable {SEAL}."
         )
     if seal != expected:
         raise UsageError(

@@ -21,6 +21,7 @@ __all__ = ["DAMAGES", "Damage", "Evidence", "Reference", "damage", "gather", "re
 MOST, LEAST, FLOORS = 256, 20, 20  # clips of a set at most and at least; subsets of real clips behind a floor
 ENOUGH = 100  # test clips; with fewer, those that chose the best weights (valid) are measured against as well
 FEW = 8  # held-out clips of a label; with fewer nothing is said of it
+COPIED = 0.8  # memorisation below it is suspicious
 GRADED = 64  # clips that are damaged to try an embedding
 
 
@@ -39,6 +40,15 @@ def diversity(real: np.ndarray, made: np.ndarray) -> float:
     return metrics.vendi(made, bandwidth=scale) / metrics.vendi(real, bandwidth=scale)
 
 
+# the rest, for who wants to look on
+OTHERS = {
+    "KAD": metrics.kad,
+    "precision": lambda real, made: metrics.prdc(real, made)["precision"],
+    "recall": lambda real, made: metrics.prdc(real, made)["recall"],
+    "density": lambda real, made: metrics.prdc(real, made)["density"],
+    "mean cosine distance": lambda real, made: metrics.mean_pairwise_distance(made),
+    "AUC of telling draws from clips": metrics.auc,
+}
 MEASURES = {"FAD": metrics.fad, "KID": kid, "coverage": coverage, "diversity": diversity}
 
 
@@ -59,6 +69,10 @@ class Reference:
             raise UsageError(few(clips))
         self.rng = np.random.default_rng(seed)
         self.pool = held
+        count = clips.index.split.iloc[held].value_counts()
+        self.sizes = " and ".join(
+            f"{count[k]} {'validation' if k == 'valid' else k} clips" for k in sorted(count.index)
+        )
         self.held, self.fit = np.sort(self.rng.permutation(held)[: self.n]), self.rng.permutation(fit)[: 8 * MOST]
         self.real, self.train = self.points(clips.audio(self.held)), self.points(clips.audio(self.fit))
 
@@ -79,7 +93,8 @@ class Evidence:
     labels: for each label that has enough clips: n, FAD of draws of it, its floor (training clips of the label) and of
     the nearest other label's clips, and diversity of its draws over that of its held-out clips · numbers: five of the
     draws: number, value, low and high (95 %, by subsampling; over labels for the diversity within one), floor_low and
-    floor_high (what other real clips get, 95 % of subsets), n, embedding
+    floor_high (what other real clips get, 95 % of subsets), n, embedding · others: further metrics, the same columns ·
+    sizes: of what stands for held-out clips
     """
 
     embedding: str
@@ -87,10 +102,27 @@ class Evidence:
     ladder: pd.DataFrame
     labels: pd.DataFrame
     numbers: pd.DataFrame
+    others: pd.DataFrame
+    sizes: str
+
+    def __str__(self) -> str:
+        """What was measured against what; and loudly, where draws lie too near to training clips."""
+        near = self.summary()[f"memorisation-{self.embedding}"]
+        text = f"Sets of {self.n}, embedding {self.embedding}. Held-out are {self.sizes}."
+        if near < COPIED:
+            text += (
+                f" MEMORISATION: draws lie at {near:.2f} of the distance at which held-out clips lie from training clips; below "
+                f"{COPIED:g} they may be copies."
+            )
+        return text
 
     def figure(self) -> go.Figure:
         """FAD of every set of the ladder, on a logarithmic scale."""
         return figures.bars(self.ladder.what, self.ladder.FAD, title=f"FAD-{self.embedding}, n = {self.n}", log=True)
+
+    def named(self, number: str) -> str:
+        """The name of a column with that of its embedding."""
+        return f"{number}-{self.embedding}" if number in MEASURES or number == "memorisation" else number
 
     def by_label(self) -> go.Figure:
         """FAD of draws of each label, between other real clips of it and those of another label."""
@@ -175,25 +207,26 @@ def gather(
             row["memorisation"] = np.nan  # they are training clips, of which that says nothing
     within = by_label(model, at, seed)
     made, numbers = sets["draws"], []
+
+    def row(name: str, measure, floor, repeats: int) -> tuple:
+        low, high = metrics.subsampled(measure, at.real, made, repeats=repeats, seed=seed)
+        return (f"{name}-{embedding}", measure(at.real, made), low, high, *np.quantile(floor, [0.025, 0.975]), n)
+
     for name in ("FAD", "KID", "coverage") + (() if len(within) else ("diversity",)):
-        low, high = metrics.subsampled(MEASURES[name], at.real, made, repeats=50, seed=seed)
-        spread = np.quantile(floor[name], [0.025, 0.975])
-        numbers.append((f"{name}-{embedding}", MEASURES[name](at.real, made), low, high, *spread))
+        numbers.append(row(name, MEASURES[name], floor[name], 50))
     if len(within):
-        own = within.diversity_floor
-        spread = metrics.bootstrap(within.diversity)
-        numbers.append(
-            (
-                f"diversity within labels-{embedding}",
-                within.diversity.mean(),
-                *spread,
-                *np.quantile(own, [0.025, 0.975]),
-            )
-        )
-    low, high = metrics.subsampled(lambda r, m: metrics.memorisation(train, r, m), at.real, made, repeats=50, seed=seed)
-    numbers.append((f"memorisation-{embedding}", metrics.memorisation(train, at.real, made), low, high, 1.0, 1.0))
-    table = pd.DataFrame(numbers, columns=["number", "value", "low", "high", "floor_low", "floor_high"])
-    return Evidence(embedding, n, pd.DataFrame(rows), within, table.assign(n=n, embedding=embedding))
+        spread = np.quantile(np.stack(within.diversity_floors).mean(0), [0.025, 0.975])
+        mean = (within.diversity.mean(), *metrics.bootstrap(within.diversity))
+        numbers.append((f"diversity within labels-{embedding}", *mean, *spread, int(within.n.median())))
+        within = within.drop(columns="diversity_floors")
+    # its floor: some held-out clips in the place of draws, among the others
+    halves = [np.split(at.real[rng.permutation(n)], [n // 2]) for _ in range(FLOORS)]
+    near = [metrics.memorisation(train, *half) for half in halves]
+    numbers.append(row("memorisation", lambda r, m: metrics.memorisation(train, r, m), near, 50))
+    others = [row(name, f, [f(at.real, part) for part in floors], 10) for name, f in OTHERS.items()]
+    columns = ["number", "value", "low", "high", "floor_low", "floor_high", "n"]
+    five, more = (pd.DataFrame(v, columns=columns).assign(embedding=embedding) for v in (numbers, others))
+    return Evidence(embedding, n, pd.DataFrame(rows), within, five, more, at.sizes)
 
 
 def by_label(model: Autoencoder, at: Reference, seed: int) -> pd.DataFrame:
@@ -219,7 +252,7 @@ def by_label(model: Autoencoder, at: Reference, seed: int) -> pd.DataFrame:
                 "floor": np.mean([metrics.fad(real, f) for f in floors]),
                 "other": min(others, default=np.nan),
                 "diversity": diversity(real, made),
-                "diversity_floor": np.mean([diversity(real, f) for f in floors]),
+                "diversity_floors": np.array([diversity(real, f) for f in floors]),
             }
         )
     return pd.DataFrame(rows)

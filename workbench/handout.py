@@ -22,6 +22,9 @@ SIGNS = (
     ("−", "$-$"),
     ("×", r"$\times$"),
 )
+FITTED = (
+    r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"  # made smaller where it is wider than the page
+)
 STYLE = """
 body { font: 15px Helvetica, Arial, sans-serif; margin: 2em; max-width: 75em }
 section { display: flex; flex-wrap: wrap; gap: 1em }
@@ -30,7 +33,7 @@ p { margin: .2em 0; overflow-wrap: anywhere; max-width: 220px }
 
 
 def latex(table: pd.DataFrame, caption: str, label: str) -> str:
-    """A LaTeX table (booktabs) of texts and numbers, its index first; what ends in a star is printed bold."""
+    """A LaTeX table (booktabs, graphicx) of texts and numbers, its index first; what ends in a star is printed bold."""
 
     def cell(value) -> str:
         number = isinstance(value, (float, np.floating))
@@ -53,7 +56,7 @@ def latex(table: pd.DataFrame, caption: str, label: str) -> str:
         rf"\begin{{tabular}}{{{columns}}}",
         *rules,
     ]
-    return "\n".join(["\\begin{table}", *inside, "\\end{tabular}", "\\end{table}", ""])
+    return "\n".join(["\\begin{table}", *inside, "\\end{tabular}}", "\\end{table}", ""])
 
 
 def sounds(places: Sequence[str], path: Path, n: int = 6, hidden: bool = False, seed: int = 0) -> Path:

@@ -114,6 +114,10 @@ def kid(real, generated, *, gamma: float = 1.0, degree: int = 3, coef0: float = 
     apart by their means alone; hence 1. Bińkowski et al., 2018, https://arxiv.org/abs/1801.01401
     """
     x, y = pair(real, generated)
+    if not (np.isfinite(gamma) and gamma > 0 and degree >= 1):
+        raise ValueError(
+            f"A kernel of gamma {gamma} and degree {degree} was asked; take a gamma above 0 and a degree of at least 1."
+        )
 
     def kernel(a, b):
         return (gamma * (a @ b.T) + coef0) ** degree
@@ -135,6 +139,8 @@ def kid_subsets(
     """
     x, y = pair(real, generated)
     size = min(1000, min(len(x), len(y)) // 2) if size is None else size
+    if subsets < 2:
+        raise ValueError(f"{subsets} subsets were asked; a deviation takes 2 or more.")
     if not 2 <= size <= min(len(x), len(y)):
         raise ValueError(
             f"Subsets of {size} points were asked of sets of {len(x)} and {len(y)}; take from 2 to {min(len(x), len(y))}."
@@ -161,6 +167,8 @@ def prdc(real, generated, k: int = 5) -> dict[str, float]:
     For equal distributions and sizes density is 1 and coverage 1 - 2^-k. Output that has shrunk has a large density.
     Kynkäänniemi et al., 2019, https://arxiv.org/abs/1904.06991; Naeem et al., 2020, https://arxiv.org/abs/2002.09797
     """
+    if k < 1:
+        raise ValueError(f"The neighbour number {k} was asked; count from 1.")
     x, y = pair(real, generated, k + 2)
     between = cdist(x, y)
     reach_x, reach_y = (np.partition(cdist(v, v), k, axis=1)[:, k] for v in (x, y))  # the 0-th is the point itself
@@ -200,6 +208,8 @@ def vendi(x, q: float = 1.0, bandwidth: float | None = None) -> float:
         x: (n, D). bandwidth: of the similarity exp(-d^2 / 2 s^2); without one it is the cosine.
     """
     x = points(x, 1)
+    if not q > 0 or (bandwidth is not None and not bandwidth > 0):
+        raise ValueError(f"An order of {q} and a bandwidth of {bandwidth} were asked; both are above 0.")
     if bandwidth is None:
         norm = np.linalg.norm(x, axis=1, keepdims=True)
         if not (norm > 0).all():
@@ -211,6 +221,8 @@ def vendi(x, q: float = 1.0, bandwidth: float | None = None) -> float:
         similarity = np.exp(-(cdist(x, x) ** 2) / (2 * bandwidth**2))
     share = np.linalg.eigvalsh(similarity / len(x)).clip(0)
     share = share[share > 1e-12]
+    if np.isinf(q):
+        return float(1 / share.max())
     return float(np.exp(-(share * np.log(share)).sum()) if q == 1 else (share**q).sum() ** (1 / (1 - q)))
 
 
@@ -315,6 +327,8 @@ def subsampled(metric, *sets, share: float = 0.8, repeats: int = 100, seed: int 
     https://doi.org/10.1214/aos/1176325770) and laid around the metric of all points, of which most carry a bias at
     this n.
     """
+    if repeats < 2:
+        raise ValueError(f"{repeats} repetitions were asked; an interval takes 2 or more.")
     if not 0 < share < 1:
         raise ValueError(f"Subsets of a share of {share} were asked; take a share between 0 and 1, as 0.8.")
     rng = np.random.default_rng(seed)
@@ -329,5 +343,7 @@ def subsampled(metric, *sets, share: float = 0.8, repeats: int = 100, seed: int 
 def bootstrap(values, repeats: int = 1000, seed: int = 0) -> tuple[float, float]:
     """95 % interval of the mean of independent values (n,)."""
     v = np.asarray(values, np.float64)
+    if not v.size:
+        raise ValueError("There are no values to give an interval of.")
     draws = v[np.random.default_rng(seed).integers(len(v), size=(repeats, len(v)))].mean(1)
     return tuple(float(q) for q in np.quantile(draws, [0.025, 0.975]))

@@ -1,5 +1,6 @@
 """What a report says of a run: reconstructions beside baselines, priors on one encoder, draws as descriptors hear them."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,8 +184,8 @@ def priors(
         labelled: may priors know the label, as the model's own does? at: what decoded draws are measured against.
     Returns a table: prior, log_likelihood in nats per clip (of draws of q, given the label), its 95 % interval over
     clips, of 1,000 draws the mmd from the held-out latents and the auc of telling them apart (0.5 is chance), the floor
-    of the former (training latents against held-out ones); with `at`, of as many decoded draws all of its measures. The
-    model keeps the prior that it came with.
+    of the former (training latents against held-out ones); with `at`, of at.n decoded draws all of its measures; trained
+    parameters and seconds of fitting. The model keeps the prior that it came with.
     """
     if not kinds:
         raise UsageError(f"No priors were named to compare; name some of {', '.join(PRIORS)}.")
@@ -209,7 +210,9 @@ def priors(
             with torch.random.fork_rng():
                 torch.manual_seed(seed)  # a flow's first weights
                 model.prior = prior(kind, own.latent, contexts, **model.settings.get("flow", {}))
+            begun = time.perf_counter()
             train.fit_stage(model, model.prior_stage(steps, (h["train"], h["valid"])), clips, seed)
+            seconds = time.perf_counter() - begun
             with torch.inference_mode():
                 nats = model.prior.eval().log_prob(held, c).numpy()
             drawn, asked = model.draw(1000, seed=seed)
@@ -229,6 +232,8 @@ def priors(
                     "auc": metrics.auc(held, drawn[: len(held)], seed) if len(held) >= 10 else np.nan,
                     **heard,
                     "n": len(nats),
+                    "parameters": sum(v.numel() for v in model.prior.parameters()),
+                    "seconds": round(seconds, 1),
                 }
             )
     finally:
@@ -268,7 +273,7 @@ class Draws:
         return (
             f"The asked label is heard in {self.accuracy['draws']:.0%} of draws and {self.accuracy['held-out']:.0%} of held-out "
             f"clips (ratio {s['label accuracy ratio']:.2f}); within-label diversity is {s['diversity ratio']:.2f} of the real clips'; "
-            f"memorisation {self.memorisation:.2f} (below 0.8 is suspicious); descriptors of unlabelled draws are "
+            f"memorisation of log-mel pictures {self.memorisation:.2f} (below 0.8 is suspicious); descriptors of unlabelled draws are "
             f"{s['descriptor distance']:.2f} from held-out clips (Kolmogorov-Smirnov; floor {s['descriptor floor']:.2f})."
         )
 
