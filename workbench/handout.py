@@ -50,13 +50,14 @@ def latex(table: pd.DataFrame, caption: str, label: str) -> str:
     head, *body = [" & ".join(map(cell, line)) + r" \\" for line in lines]
     columns = "l" + "r" * len(table.columns)
     rules = ["\\toprule", head, "\\midrule", *body, "\\bottomrule"]
-    inside = [
-        "\\centering\\small",
+    begin = [
+        r"\centering\small",
         rf"\caption{{{caption}}}\label{{{label}}}",
+        FITTED,
         rf"\begin{{tabular}}{{{columns}}}",
-        *rules,
     ]
-    return "\n".join(["\\begin{table}", *inside, "\\end{tabular}}", "\\end{table}", ""])
+    end = [r"\end{tabular}}", r"\end{table}", ""]
+    return "\n".join([r"\begin{table}", *begin, *rules, *end])
 
 
 def sounds(places: Sequence[str], path: Path, n: int = 6, hidden: bool = False, seed: int = 0) -> Path:
