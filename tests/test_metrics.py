@@ -248,3 +248,19 @@ def test_unfit_sets_are_refused_with_numbers(measure, rng):
         measure(x, x[:1])
     with pytest.raises(ValueError, match="100 of 300 points that are not finite"):
         measure(x, np.where(np.arange(300)[:, None] % 3 == 2, np.nan, x))
+
+
+def test_arguments_that_mean_nothing_are_refused():
+    x = np.random.default_rng(0).standard_normal((30, 4))
+    for sentence, call in {
+        "neighbour number 0": lambda: metrics.prdc(x, x, k=0),
+        "gamma nan": lambda: metrics.kid(x, x, gamma=np.nan),
+        "0 subsets": lambda: metrics.kid_subsets(x, x, subsets=0),
+        "bandwidth of 0": lambda: metrics.vendi(x, bandwidth=0),
+        "order of -1": lambda: metrics.vendi(x, q=-1),
+        "no values": lambda: metrics.bootstrap([]),
+        "0 repetitions": lambda: metrics.subsampled(metrics.fad, x, x, repeats=0),
+    }.items():
+        with pytest.raises(ValueError, match=sentence):
+            call()
+    assert metrics.vendi(np.eye(4)[[0, 0, 1]], q=np.inf) == pytest.approx(1.5)

@@ -45,6 +45,7 @@ __all__ = [
 ]
 
 DRAWS = 4000  # of the bootstrap
+FEW = 12  # listeners; with fewer the bootstrap covers less than it says (benchmarks/listening.py)
 WORDS = ("Bad", "Poor", "Fair", "Good", "Excellent")
 # standard deviations of what is assumed before there is a pilot: (of a vote about its listener's mean for the system,
 # of listeners' tastes for one system), in points of the scale
@@ -101,9 +102,14 @@ class Analysis:
     unfinished: int
 
     def figure(self, group: str = "all") -> go.Figure:
-        """MOS of every system with the bootstrap's 95 % interval."""
+        """MOS of every system with a 95 % interval: the bootstrap's, of fewer than FEW listeners Student's."""
         rows = self.mos[self.mos.group == group]
-        ends = rows[["bootstrap_low", "bootstrap_high"]].to_numpy()
+        if not len(rows):
+            raise UsageError(
+                f"There are no results of the group '{group}'; there are {', '.join(self.mos.group.unique())}."
+            )
+        by = "t" if rows.listeners.iloc[0] < FEW else "bootstrap"
+        ends = rows[[f"{by}_low", f"{by}_high"]].to_numpy()
         kind = listening.KINDS[self.kind]
         title = f"{kind.name.upper()}, {group}: {rows.listeners.iloc[0]} listeners, 95 % intervals"
         fig = figures.bars(rows.system, rows.mos, ends, title, "mean opinion score")
@@ -116,6 +122,11 @@ class Analysis:
     def summary(self) -> str:
         """How many listeners, and what screening did, in sentences."""
         out = f"{self.dropped} of them left out by screening, which was settled before the first vote: {self.rule}"
+        left = self.finished - self.dropped
+        if left < 2:
+            out += f" Only {left} remained, so there are no results without those left out."
+        if self.finished < FEW:
+            out += f" With fewer than {FEW} listeners intervals are somewhat too narrow near the ends of the scale."
         return f"{self.finished} listeners have rated everything, {self.unfinished} have not and do not count; {out}"
 
     def write(self, folder: Path) -> None:
