@@ -17,5 +17,6 @@ LADDER = {
     "draws": ("draws", "draws"),
     "draws of N(0, I) instead of the prior": ("standard", "draws of N(0, I)"),
     "real clips of half of the labels": ("half", "half of the labels"),
+    "real clips against those of other labels": ("others", "other labels"),
     "white noise": ("noise", "white noise"),
 }

@@ -1,8 +1,10 @@
 """Laws of embeddings: kept by all that changes them, true to CLAP's own code, and worse for what sounds worse."""
 
+import http.server
 import os
 import subprocess
 import sys
+import threading
 from functools import partial
 
 import numpy as np
@@ -67,6 +69,28 @@ def test_what_cannot_be_embedded_says_why(x, tmp_path, monkeypatch):
     for unchecked in (embeddings.found, partial(embeddings.clap, x, 22_050)):  # a pickle is loaded by no other way
         with pytest.raises(UsageError, match=f"and that of .* is {seal}"):
             unchecked("clap-630k", trusted=seal)
+
+
+def test_a_checkpoint_is_fetched_on_request_and_checked(tmp_path, monkeypatch):
+    shelf = tmp_path / "shelf" / "resolve" / "main"
+    shelf.mkdir(parents=True)
+    (shelf / "a.pt").write_bytes(b"weights")
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path / "shelf"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        there = f"http://127.0.0.1:{server.server_port}"
+        seal = embeddings.sha256(shelf / "a.pt")
+        for name, file, hash_ in (("good", "a.pt", seal), ("other", "a.pt", "0" * 64), ("none", "b.pt", "")):
+            monkeypatch.setitem(embeddings.CHECKPOINTS, name, embeddings.Checkpoint(file, "HTSAT-tiny", hash_, there))
+        assert embeddings.fetch("good", tmp_path / "out").read_bytes() == b"weights"
+        with pytest.raises(UsageError, match=r"could not be fetched.*invalid hash value"):
+            embeddings.fetch("other", tmp_path / "new")
+        assert not any((tmp_path / "new").iterdir())
+        with pytest.raises(UsageError, match=r"b.pt could not be fetched .*404.*WORKBENCH_CLAP"):
+            embeddings.fetch("none", tmp_path / "new")
+        server.shutdown()
+    with pytest.raises(UsageError, match="no checkpoint 'vggish'; known are clap-music"):
+        embeddings.fetch("vggish", tmp_path)
 
 
 # A tiny cache and a checkpoint in the official layout, random weights: the official loader is the oracle of ours.

@@ -21,6 +21,8 @@ def test_the_ladder_stands_in_order(found, clips):
     assert floor.FAD < half.FAD < noise.FAD and floor.KID < half.KID < noise.KID
     assert floor.coverage > half.coverage > noise.coverage
     assert copies.memorisation == 0 and rows.loc["reconstructions"].FAD < noise.FAD
+    (strangers,) = (row for what, row in rows.iterrows() if what.startswith("real clips against those of other labels"))
+    assert half.FAD < strangers.FAD < noise.FAD and strangers.coverage < half.coverage
     assert found.n == min((clips.index.split != "train").sum(), evidence.MOST) or found.n > evidence.LEAST
 
 

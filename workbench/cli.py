@@ -291,6 +291,18 @@ def lab():
 
 
 @app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="clap-music or clap-630k.")],
+    out: Annotated[Path, typer.Option(help="The folder to put it in.")] = Path("checkpoints"),
+):
+    """Download a checkpoint of CLAP, by which 7_report can hear; nothing else is ever downloaded."""
+    from . import embeddings
+
+    path = embeddings.fetch(name, out)
+    typer.echo(f"{path}, SHA-256 {embeddings.sha256(path)}. To use it: export {embeddings.VARIABLE}={path.resolve()}")
+
+
+@app.command()
 def doctor():
     """Say what is there on this machine, what is missing, what for, and what to type."""
     from . import doctor

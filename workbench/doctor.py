@@ -97,8 +97,7 @@ def _clap() -> Finding:
         "CLAP checkpoint",
         False,
         what,
-        "download music_audioset_epoch_15_esc_90.14.pt (2.3 GB) of laion_clap from "
-        "Hugging Face, and set WORKBENCH_CLAP to its path",
+        "workbench fetch clap-music (2.3 GB, from Hugging Face), and set WORKBENCH_CLAP to its path",
     )
 
 

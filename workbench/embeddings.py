@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from workbench import audio, descriptors, files
 from workbench.errors import UsageError
 
-__all__ = ["CHECKPOINTS", "Checkpoint", "clap", "embed", "found", "sha256"]
+__all__ = ["CHECKPOINTS", "Checkpoint", "clap", "embed", "fetch", "found", "sha256"]
 
 CLAP_RATE, CLAP_LENGTH = 48_000, 480_000  # Hz; values: CLAP listens to 10 s at once
 BATCH, MELS = 8, 32
@@ -151,7 +151,7 @@ def found(name: str, checkpoint: Path | None = None, trusted: str = "") -> tuple
         lies = f"{given} is no file" if given else "no checkpoint was named"
         raise UsageError(
             f"The embedding {name} needs {wanted.file}, and {lies}: fetch it from {wanted.address}, and give its path as "
-            f"`checkpoint` or in the environment variable {VARIABLE}; or use the embedding descriptors."
+            f"`checkpoint` or in the environment variable {VARIABLE} (`workbench fetch {name}` downloads it); or use the embedding descriptors."
         )
     stat = Path(given).stat()
     seal, expected = (
@@ -169,6 +169,22 @@ def found(name: str, checkpoint: Path | None = None, trusted: str = "") -> tuple
             "download, and is not loaded. Fetch it again."
         )
     return Path(given), seal
+
+
+def fetch(name: str, folder: Path) -> Path:
+    """Download a published CLAP into a folder (0.8 GB and more) and check its SHA-256; UsageError where that fails."""
+    if name not in CHECKPOINTS:
+        raise UsageError(f"There is no checkpoint '{name}'; known are {', '.join(CHECKPOINTS)}.")
+    wanted, folder = CHECKPOINTS[name], Path(folder)
+    path, address = folder / wanted.file, f"{wanted.address}/resolve/main/{wanted.file}"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        torch.hub.download_url_to_file(address, str(path), wanted.sha256 or None)
+    except (OSError, RuntimeError) as error:  # the latter where the hash is another one; nothing is left then
+        raise UsageError(
+            f"{address} could not be fetched ({error}); fetch it by other means, and name its path in {VARIABLE}."
+        ) from None
+    return path
 
 
 @lru_cache

@@ -89,7 +89,7 @@ class Reference:
 class Evidence:
     """Metrics of sets of n clips against n held-out clips, under one embedding.
 
-    ladder: a row for each set, from other real clips down to noise: what, FAD, KID, coverage, diversity, memorisation ·
+    ladder: a row for each set, from other real clips down to noise: what, FAD, KID, coverage, diversity, memorisation, n ·
     labels: for each label that has enough clips: n, FAD of draws of it, its floor (training clips of the label) and of
     the nearest other label's clips, and diversity of its draws over that of its held-out clips · numbers: five of the
     draws: number, value, low and high (95 %, by subsampling; over labels for the diversity within one), floor_low and
@@ -170,7 +170,8 @@ def gather(
 
     The sets: training clips (the floor: of other packs, where the split is by pack; no draws should be expected to lie
     nearer), training clips copied, reconstructions of the held-out clips, draws, draws of N(0, I) instead of the prior,
-    real clips of half of the labels, white noise. Raises UsageError where a set would be smaller than LEAST.
+    real clips of half of the labels, the same against held-out clips of the other half (fewer of them), white noise.
+    Raises UsageError where a set would be smaller than LEAST.
     """
     if why := refusal(model, clips):
         raise UsageError(why)
@@ -201,6 +202,10 @@ def gather(
         {"what": "other real clips (floor)", **{name: v.mean() for name, v in floor.items()}},
         *({"what": what, **at.measure(made)} for what, made in sets.items() if made is not None),
     ]
+    strangers = at.real[~np.isin(label[at.held], labels[: max(1, len(labels) // 2)])]  # of none of these labels
+    if (m := min(len(half), len(strangers))) >= LEAST and len(labels) > 1:
+        wrong = {name: f(strangers[:m], train[half[:m]]) for name, f in MEASURES.items()}
+        rows.insert(-1, {"what": "real clips against those of other labels", **wrong, "n": m})
     rows[0]["memorisation"] = 1.0  # by definition, in the mean
     for row in rows:
         if row["what"].startswith("real clips"):
@@ -226,7 +231,8 @@ def gather(
     others = [row(name, f, [f(at.real, part) for part in floors], 10) for name, f in OTHERS.items()]
     columns = ["number", "value", "low", "high", "floor_low", "floor_high", "n"]
     five, more = (pd.DataFrame(v, columns=columns).assign(embedding=embedding) for v in (numbers, others))
-    return Evidence(embedding, n, pd.DataFrame(rows), within, five, more, at.sizes)
+    ladder = pd.DataFrame([{**row, "n": row.get("n", n)} for row in rows])
+    return Evidence(embedding, n, ladder, within, five, more, at.sizes)
 
 
 def by_label(model: Autoencoder, at: Reference, seed: int) -> pd.DataFrame:

@@ -97,6 +97,8 @@ def sounds(places: Sequence[str], path: Path, n: int = 6, hidden: bool = False, 
     button = f'<button onclick="{reveal}">Show the names</button>' if hidden else ""
     said = "".join(f"<p>{html.escape(note)}</p>" for note in dict.fromkeys(notes))
     page = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Draws to compare</title><style>{STYLE}</style>'
-    page += f"<h1>Draws to compare</h1>{button}{''.join(body)}<footer>{said}</footer></html>"
+    told = "A row holds one draw of each run, and a real clip where these may be passed on; levels are as they came. "
+    told += "Letters are shuffled anew in each row." if hidden else ""
+    page += f"<h1>Draws to compare</h1><p style='max-width:60em'>{told}</p>{button}{''.join(body)}<footer>{said}</footer></html>"
     path.write_text(page, encoding="utf-8")
     return path
