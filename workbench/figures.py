@@ -1,4 +1,4 @@
-"""Figures in one style: arrays or tables in, a plotly Figure out, and players for clips; reads no file."""
+"""Figures in one style: arrays or tables in, a plotly Figure out; reads no file."""
 
 __all__ = [
     "NoChrome",
@@ -12,7 +12,6 @@ __all__ = [
     "dots",
     "histograms",
     "lines",
-    "logarithmic",
     "matrix",
     "player",
     "save",
@@ -23,7 +22,6 @@ __all__ = [
     "spectrogram",
 ]
 
-import base64
 import html
 
 import numpy as np
@@ -31,8 +29,8 @@ import plotly.graph_objects as go
 import plotly.io as pio
 from plotly.subplots import make_subplots
 
-from .audio import encode
 from .paper import NoChrome, browser, chrome, save, save_all
+from .players import audio, audio_row, player
 from .style import COLOURS, CONFIG, GREY, PANEL, PATTERNS, SCALE, SYMBOLS, styled
 
 
@@ -161,7 +159,7 @@ def bars(names, values, errors=None, title: str = "", unit: str = "", log: bool 
         )
     )
     fig.update_yaxes(autorange="reversed", showgrid=False)
-    fig.update_xaxes(title=unit, rangemode="normal" if log else "tozero", **logarithmic(values, log))
+    fig.update_xaxes(title=unit, rangemode="normal" if log else "tozero", **_logarithmic(values, log))
     return styled(fig, body=60 + 32 * len(values), title=title)
 
 
@@ -182,7 +180,7 @@ def dots(names, series, errors=None, title: str = "", unit: str = "", log: bool 
             error_x=_ends(ends),
         )
     fig.update_yaxes(autorange="reversed", type="category")
-    fig.update_xaxes(title=unit, **logarithmic(np.concatenate([np.asarray(v, float) for v in series.values()]), log))
+    fig.update_xaxes(title=unit, **_logarithmic(np.concatenate([np.asarray(v, float) for v in series.values()]), log))
     return styled(fig, body=60 + 28 * len(names), title=title)
 
 
@@ -201,11 +199,11 @@ def lines(series, across: str, up: str, title: str = "", log: bool = False) -> g
             error_y=_ends(np.abs(np.asarray(ends[0], float) - y[:, None])) if ends else None,
         )
     fig.update_xaxes(title=across)
-    fig.update_yaxes(title=up, **logarithmic(np.concatenate([np.asarray(v[1], float) for v in series.values()]), log))
+    fig.update_yaxes(title=up, **_logarithmic(np.concatenate([np.asarray(v[1], float) for v in series.values()]), log))
     return styled(fig, body=380, title=title)
 
 
-def logarithmic(values: np.ndarray, log: bool = True) -> dict:
+def _logarithmic(values: np.ndarray, log: bool = True) -> dict:
     """A logarithmic axis with whole numbers at 1, 2, 5, 10, ...; plotly writes the 2 and the 5 without their zeros."""
     values = values[np.isfinite(values) & (values > 0)]
     if not log or not values.size:
@@ -392,41 +390,9 @@ def show_offline() -> None:
     pio.renderers.default = "plotly_mimetype"
 
 
-def audio(x, rate: float, title: str = ""):
-    """A player of a clip (T,) in [-1, 1], which also plays in the HTML page. Never normalised; beyond 1 it clips."""
-    return _html(player(x, rate, title))
-
-
-def audio_row(clips, rate: float, titles=None):
-    """Small players of clips (n, T) side by side, each below its title."""
-    titles = _named(titles, len(clips), "clips")
-    players = "".join(player(x, rate, title) for x, title in zip(clips, titles, strict=True))
-    return _html(f'<div style="display:flex;flex-wrap:wrap;gap:6px 12px">{players}</div>')
-
-
 def show_clips(clips, rate: float, titles=None, columns: int = 4) -> None:
     """Show the spectrograms of clips (n, T), and below them a player for each."""
     from IPython.display import display
 
     display(spectrogram(clips, rate, titles, columns))
     display(audio_row(clips, rate, titles))
-
-
-def player(x, rate: float, title: str = "") -> str:
-    """The HTML of a player; lossless FLAC, which stores the silence of a padded clip for nothing."""
-    data = base64.b64encode(encode(x, rate)).decode()
-    caption = (
-        f'<figcaption style="font-size:12px;overflow-wrap:anywhere">{html.escape(str(title))}</figcaption>'
-        if title
-        else ""
-    )
-    return (
-        f'<figure style="margin:0;width:220px">{caption}<audio controls preload="metadata" '
-        f'style="width:100%;height:32px" src="data:audio/flac;base64,{data}"></audio></figure>'
-    )
-
-
-def _html(text: str):
-    from IPython.display import HTML
-
-    return HTML(text)
