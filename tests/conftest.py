@@ -41,6 +41,16 @@ def chromium() -> str:
     pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
 
 
+@pytest.fixture(scope="module")
+def browser(chromium):
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium)
+        yield browser
+        browser.close()
+
+
 @pytest.fixture(scope="session")
 def write_notebook():
     """write_notebook(path, *cells, parameters=source) writes a small notebook of code cells."""

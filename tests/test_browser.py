@@ -40,16 +40,6 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def browser(chromium):
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
 def served(home):
     """The address of `workbench app`."""
     port = free_port()

@@ -11,7 +11,7 @@ from workbench.errors import UsageError
 
 @pytest.fixture(scope="module")
 def found(model, clips, tmp_path_factory):
-    return evidence.gather(model, clips, folder=tmp_path_factory.mktemp("embeddings"))
+    return evidence.gather(model, evidence.Reference(clips, folder=tmp_path_factory.mktemp("embeddings")))
 
 
 def test_the_ladder_stands_in_order(found, clips):
@@ -71,7 +71,7 @@ def test_the_ladder_is_drawn(found):
 
 
 def test_the_same_seed_gives_the_same_evidence(found, model, clips):
-    again = evidence.gather(model, clips)
+    again = evidence.gather(model, evidence.Reference(clips))
     np.testing.assert_array_equal(again.ladder.FAD, found.ladder.FAD)
 
 
@@ -80,4 +80,4 @@ def test_too_few_clips_are_refused_with_numbers(model, tmp_path):
     held = few.index.split.isin(["valid", "test"])
     few.index = few.index[~held | (held.cumsum() <= 7)].reset_index(drop=True)
     with pytest.raises(UsageError, match=r"7 held-out and .* allow sets of 7, and metrics of sets need 20"):
-        evidence.gather(model, few)
+        evidence.gather(model, evidence.Reference(few))

@@ -24,16 +24,6 @@ def home(clips, tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def browser(chromium):
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium)
-        yield browser
-        browser.close()
-
-
 class Server:
     """`workbench listen` on one port, which can be killed and started anew."""
 

@@ -237,8 +237,8 @@ def collect(monkeypatch, tmp_path, clips):
         (tmp_path / "home" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "home" / name).write_text("a = 1\n")
     monkeypatch.setattr(collect, "HOME", tmp_path / "home")
-    (tmp_path / "work" / "stores").mkdir(parents=True)
-    (tmp_path / "work" / "stores" / "tiny").symlink_to(clips.store)
+    (tmp_path / "desk" / "stores").mkdir(parents=True)
+    (tmp_path / "desk" / "stores" / "tiny").symlink_to(clips.store)
     return collect, tmp_path
 
 
@@ -246,14 +246,14 @@ def test_of_a_sweep_only_whole_folds_are_collected_and_no_path_of_the_machine(co
     module, folder = collect
     rows = sweep(-30, folds=2).assign(embedding="descriptors", minutes=1.0, store="stores/tiny")
     rows = rows.assign(
-        seed=[int(run[0]) for run in rows.run], run=[f"{folder}/work/runs/small/{run}" for run in rows.run]
+        seed=[int(run[0]) for run in rows.run], run=[f"{folder}/desk/runs/small/{run}" for run in rows.run]
     )
     for run in rows.run.unique():
         runs.start(run, {}, data="abc").finish()
     rows = rows[~((rows.seed == 1) & (rows.prior == "realnvp"))]  # the second is under way
-    (folder / "work" / "runs" / "compare").mkdir()
-    rows.to_csv(folder / "work" / "runs" / "compare" / "rows.csv", index=False)
-    module.sweep("small", folder / "work" / "runs" / "compare" / "rows.csv")
+    (folder / "desk" / "runs" / "compare").mkdir()
+    rows.to_csv(folder / "desk" / "runs" / "compare" / "rows.csv", index=False)
+    module.sweep("small", folder / "desk" / "runs" / "compare" / "rows.csv")
     assert "Left out, as arms are missing: stores/tiny seed 1" in capsys.readouterr().out
     kept = pd.read_csv(folder / "home" / "figures" / "small" / "rows.csv")
     assert len(kept) == 24 and set(kept.seed) == {0} and set(kept.store) == {"stores/tiny"}
@@ -267,11 +267,11 @@ def test_of_a_sweep_only_whole_folds_are_collected_and_no_path_of_the_machine(co
 def test_a_sweep_without_a_whole_fold_is_refused(collect):
     module, folder = collect
     rows = sweep(0, folds=1).assign(
-        embedding="descriptors", minutes=1.0, store="stores/tiny", run="work"
+        embedding="descriptors", minutes=1.0, store="stores/tiny", run="desk"
     )  # of which one arm is missing
-    rows.iloc[1:].to_csv(folder / "work" / "rows.csv", index=False)
+    rows.iloc[1:].to_csv(folder / "desk" / "rows.csv", index=False)
     with pytest.raises(UsageError, match="No store and seed"):
-        module.sweep("small", folder / "work" / "rows.csv")
+        module.sweep("small", folder / "desk" / "rows.csv")
 
 
 # -------------------------------------------------------------------------------------------------------- building
