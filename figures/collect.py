@@ -45,7 +45,7 @@ def demo(source: Path) -> None:
         )
     kept = source / "embeddings"
     at = evidence.Reference(clips, folder=kept, seed=SEED)
-    found = evidence.gather(model, clips, folder=kept, seed=SEED)
+    found = evidence.gather(model, at, SEED)
     table, _ = report.reconstructions(model, clips)
     judged = report.draws(model, clips, SEED)
     used = latents.usage(model, clips.split("test"))

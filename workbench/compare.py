@@ -351,9 +351,7 @@ def matched(
         raise UsageError(
             f"The runs do not differ in {along}, so there are no curves along it; they have {', '.join(table.columns)}."
         )
-    if number in ENCODER and len({a for part in encoders(named(table, arm)) for a in part}) > max(
-        map(len, encoders(named(table, arm)))
-    ):
+    if number in ENCODER and len(encoders(named(table, arm))) > 1:
         raise UsageError(
             f"{number} is of one encoder's latents, and these arms stand on different encoders: not compared."
         )

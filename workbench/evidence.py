@@ -158,25 +158,18 @@ def refusal(model: Autoencoder, clips: Clips) -> str:
     return few(clips) if min(held, fit // 2) < LEAST else ""
 
 
-def gather(
-    model: Autoencoder,
-    clips: Clips,
-    embedding: str = "descriptors",
-    folder: Path | None = None,
-    seed: int = 0,
-    **source,
-) -> Evidence:
-    """Embed sets of n clips each, and measure them against held-out clips, all together and by label.
+def gather(model: Autoencoder, at: Reference, seed: int = 0) -> Evidence:
+    """Embed sets of n clips each, and measure them against held-out clips `at` hand, all together and by label.
 
     The sets: training clips (the floor: of other packs, where the split is by pack; no draws should be expected to lie
     nearer), training clips copied, reconstructions of the held-out clips, draws, draws of N(0, I) instead of the prior,
     real clips of half of the labels, the same against held-out clips of the other half (fewer of them), white noise.
     Raises UsageError where a set would be smaller than LEAST.
     """
-    if why := refusal(model, clips):
+    if why := refusal(model, at.clips):
         raise UsageError(why)
-    at = Reference(clips, embedding, folder, seed, **source)
-    n, rng, train = at.n, at.rng, at.train
+    clips, embedding, n, train = at.clips, at.embedding, at.n, at.train
+    rng = at.rng
 
     def rendered(z: torch.Tensor, c: torch.Tensor | None) -> np.ndarray:
         return at.points(model.render(z, c if model.context_spec else None)[:, 0].numpy())
