@@ -53,3 +53,20 @@ def test_stft_agrees_with_torch(noise):
 def test_hops_that_do_not_overlap_add_are_refused(make):
     with pytest.raises(ValueError, match="overlap-add"):
         make()
+
+
+def test_steps_towards_agreement_keep_magnitudes_and_bring_phases_nearer():
+    stft = STFT(256, 128)
+    t = torch.arange(4096) / 8000
+    s = stft((torch.exp(-20 * t) * torch.sin(2 * torch.pi * 440 * t))[None, None])
+    magnitude = s.square().sum(1, keepdim=True).sqrt()
+    noise = stft(torch.randn(1, 1, 4096, generator=torch.Generator().manual_seed(0)))
+    rough = magnitude * noise / noise.square().sum(1, keepdim=True).sqrt()
+
+    def error(v: torch.Tensor) -> float:
+        return float((stft(stft.inverse(v)).square().sum(1, keepdim=True).sqrt() - magnitude).norm() / magnitude.norm())
+
+    better = stft.agree(rough, 16)
+    torch.testing.assert_close(better.square().sum(1, keepdim=True).sqrt(), magnitude, atol=1e-4, rtol=1e-3)
+    assert error(better) < 0.5 * error(rough)
+    assert torch.equal(stft.agree(rough, 0), rough)

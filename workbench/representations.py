@@ -122,6 +122,16 @@ class STFT(nn.Module):
         edge = self.n_fft // 2
         return x[:, None, edge : x.shape[1] - edge]
 
+    def agree(self, s: Tensor, steps: int, momentum: float = 0.99) -> Tensor:
+        """(B, 2, F, N) with the same magnitudes and phases on which overlapping frames agree better, by fast Griffin-Lim
+        (Perraudin et al., 2013, https://doi.org/10.1109/WASPAA.2013.6701851)."""
+        magnitude, last = (s.square().sum(1, keepdim=True) + 1e-10).sqrt(), s
+        for _ in range(steps):
+            now = self.forward(self.inverse(s))
+            s, last = now + momentum * (now - last), now
+            s = magnitude * s / (s.square().sum(1, keepdim=True) + 1e-10).sqrt()
+        return s
+
 
 class Frames(nn.Module):
     """A clip as overlapping windowed frames; the inverse overlap-adds them.

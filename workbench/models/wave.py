@@ -14,7 +14,7 @@ from workbench.distributions import FlowPosterior, Gaussian, Posterior, kl, prio
 from workbench.errors import UsageError
 from workbench.flows import Flow
 from workbench.losses import spectral_distance
-from workbench.nn import Residual, down, up
+from workbench.nn import Residual, down, principal_components, seen, up
 from workbench.representations import PQMF, STFT
 
 __all__ = ["PRESETS", "TINY", "Wave", "build"]
@@ -24,7 +24,6 @@ WINDOW, HOP = 64, 32  # of the short-time spectra inside each band: 1024 and 512
 STRIDE = 4
 FADE = 256  # values over which a clip falls silent before its tail
 TAIL = 512  # silent values at the end: the bands are periodic, and what an attack leaks before its start ends up there
-PCA_CLIPS = 2048  # a random subset of this size finds the principal components; memory stays bounded
 
 
 class Spectrum(nn.Module):
@@ -82,14 +81,13 @@ class Decoder(nn.Module):
     The noise branch shapes an excitation of constant magnitude with a time-frequency envelope that is linear in z (in
     the cube-root domain). Its loadings start as the principal components of the training clips, and the excitation,
     white noise at first, is learned: one-shots begin together, so their phases have something in common. Some steps of
-    fast Griffin-Lim (Perraudin et al., 2013, doi:10.1109/WASPAA.2013.6701851), through which training goes as well,
-    then bring the phases of overlapping frames to agree; without them tones sound like noise. The waveform branch
-    starts silent and adds what an envelope cannot say.
+    Griffin-Lim, through which training goes as well, then bring the phases of overlapping frames to agree; without them
+    tones sound like noise. The waveform branch starts silent and adds what an envelope cannot say.
     """
 
     def __init__(self, length: int, latent: int, context: int, channels: Sequence[int], iterations: int):
         super().__init__()
-        self.iterations, self.momentum = iterations, 0.99
+        self.iterations = iterations
         self.pqmf, self.spectrum = PQMF(BANDS), Spectrum(length)
         bins, frames = self.spectrum.bins, self.spectrum.frames
         self.envelope = nn.Linear(latent, self.spectrum.size)
@@ -115,12 +113,7 @@ class Decoder(nn.Module):
             assert c is not None, "This decoder is conditional: it needs a context."
             z = z + self.label(c)
         envelope = F.relu(self.envelope(z)).pow(3.0).unflatten(1, self.shape)
-        s = (envelope[:, :, None] * self.excitation).flatten(0, 1)
-        magnitude, last = (s.square().sum(1, keepdim=True) + 1e-10).sqrt(), s
-        for _ in range(self.iterations):
-            now = self.spectrum.stft(self.spectrum.stft.inverse(s))
-            s, last = now + self.momentum * (now - last), now
-            s = magnitude * s / (s.square().sum(1, keepdim=True) + 1e-10).sqrt()
+        s = self.spectrum.stft.agree((envelope[:, :, None] * self.excitation).flatten(0, 1), self.iterations)
         shaped = self.spectrum.stft.inverse(s).reshape(z.shape[0], self.shape[0], -1)
         wave, amplitude = self.out(self.net(self.start(z).unflatten(1, self.narrow))).chunk(2, dim=1)
         return self.pqmf.inverse(wave * torch.sigmoid(amplitude) + shaped) * self.fade
@@ -167,21 +160,14 @@ class Wave(Autoencoder):
         """Make encoder and decoder the principal component analysis of the clips' spectra."""
         if not training or self.settings["start"] == "random":
             return
-        rows = torch.randperm(len(clips), generator=torch.Generator().manual_seed(0))[:PCA_CLIPS].sort().values
-        device = self.encoder.centre.device
+        encoder, device = self.encoder, self.encoder.centre.device
+        rows = seen(clips, lambda x: encoder.spectrum(encoder.pqmf(x)), device)
+        centre, out, into = (v.to(device) for v in principal_components(rows, self.latent))
         with torch.no_grad():
-            parts = [torch.from_numpy(clips.audio(r.numpy()))[:, None].to(device) for r in rows.split(64)]
-            spectra = torch.cat([self.encoder.spectrum(self.encoder.pqmf(x)).cpu() for x in parts])
-        centre = spectra.mean(0)
-        k = min(self.latent, len(rows) - 1)  # few clips span fewer directions; the other latents start unused
-        _, scale, components = torch.pca_lowrank(spectra.sub_(centre), k, center=False, niter=3)
-        scale = scale / len(rows) ** 0.5
-        with torch.no_grad():
-            self.encoder.centre.copy_(centre)
-            self.encoder.project[:, :k] = (components / scale).to(device)
+            encoder.centre.copy_(centre)
+            encoder.project.copy_(into)
             self.decoder.envelope.bias.copy_(centre)
-            self.decoder.envelope.weight.zero_()
-            self.decoder.envelope.weight[:, :k] = (components * scale).to(device)
+            self.decoder.envelope.weight.copy_(out)
 
     def stages(self) -> tuple[Stage, ...]:
         s, steps = self.settings, self.settings["steps"]
