@@ -26,7 +26,16 @@ __all__ = ["VERSION", "Autoencoder", "Batch", "Schedule", "Stage", "complete", "
 VERSION = 2  # of the saved settings; a change that old files do not survive raises it (2: mixture below the flow)
 KNEE = 0.8  # rendered values beyond it are rounded off towards 1, not cut
 RENDER = 16  # clips a batch when sound is made to be kept: one size, so that a clip is the same in any company
-AT_LEAST_ONE = ("latent", "batch_size", "critic", "frame", "hidden")  # settings of which none makes no model
+AT_LEAST_ONE = (
+    "latent",
+    "series",
+    "batch_size",
+    "critic",
+    "frame",
+    "hidden",
+    "codes",
+    "vocoder",
+)  # settings of which none makes no model
 
 Schedule = Callable[[int], float]
 
@@ -40,19 +49,22 @@ class Batch:
     """Clips on their way through a training step; a plain class, as Fabric would round a tuple's values to bf16.
 
     x: (B, 1, T) clips in [-1, 1], or what the stage's `prepare` made of them · c: (B, C) context or None ·
-    index: (B,) numbers of the clips in their store · gain: (B,) what normalisation removed · seed: of the run
+    index: (B,) numbers of the clips in their store · gain: (B,) what normalisation removed · seed: of the run ·
+    heard: (B, D) what the ear measures, `descriptors.NAMES`, in standard deviations of the training clips
     """
 
-    def __init__(self, x: Tensor, c: Tensor | None, index: Tensor, gain: Tensor, seed: int = 0):
-        self.x, self.c, self.index, self.gain, self.seed = x, c, index, gain, seed
+    def __init__(
+        self, x: Tensor, c: Tensor | None, index: Tensor, gain: Tensor, seed: int = 0, heard: Tensor | None = None
+    ):
+        self.x, self.c, self.index, self.gain, self.seed, self.heard = x, c, index, gain, seed, heard
 
     def noise(self, step: int, *size: int) -> Tensor:
         """Standard normal (B, *size), keyed by (seed, step, clip): the same whatever the batch's company."""
         return keyed_noise([self.seed, step], self.index.tolist(), *size).to(self.x.device)
 
     def to(self, device: torch.device) -> "Batch":
-        c = None if self.c is None else self.c.to(device)
-        return Batch(self.x.to(device), c, self.index.to(device), self.gain.to(device), self.seed)
+        c, heard = (None if v is None else v.to(device) for v in (self.c, self.heard))
+        return Batch(self.x.to(device), c, self.index.to(device), self.gain.to(device), self.seed, heard)
 
 
 @dataclass(frozen=True)

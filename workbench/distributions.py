@@ -37,6 +37,7 @@ from workbench.errors import UsageError
 
 __all__ = [
     "PRIORS",
+    "Codes",
     "FlowPosterior",
     "FlowPrior",
     "Gaussian",
@@ -91,6 +92,10 @@ class Posterior(abc.ABC):
         """Nats, (B,)"""
 
     @abc.abstractmethod
+    def towards(self, other: "Posterior", t: Tensor) -> "Posterior":
+        """On the way to another posterior of its kind: itself at weights t = 0, the other at 1; t like z, or spread over it."""
+
+    @abc.abstractmethod
     def kl_standard(self, z: Tensor) -> Tensor:
         """Divergence from N(0, I) in nats, per dimension where it has a closed form: (B, L), otherwise (B, 1)."""
 
@@ -108,6 +113,10 @@ class Gaussian(Posterior):
     def log_prob(self, z: Tensor) -> Tensor:
         u = (z - self.mean) * (-self.log_std).exp()
         return -(0.5 * u.square() + self.log_std + 0.5 * LOG_2PI).flatten(1).sum(1)
+
+    def towards(self, other: "Gaussian", t: Tensor) -> "Gaussian":
+        """Means and logarithms of variances go straight."""
+        return Gaussian(torch.lerp(self.mean, other.mean, t), torch.lerp(self.log_std, other.log_std, t))
 
     def kl_standard(self, z: Tensor | None = None) -> Tensor:
         nats = 0.5 * (self.mean.square() + (2 * self.log_std).exp() - 1) - self.log_std
@@ -134,8 +143,40 @@ class FlowPosterior(Posterior):
         z0, ladj = self.flow(z, self.h)
         return self.base.log_prob(z0) + ladj
 
+    def towards(self, other: "FlowPosterior", t: Tensor) -> "FlowPosterior":
+        """The base and the features go straight, and the flow after them."""
+        return FlowPosterior(self.base.towards(other.base, t), self.flow, torch.lerp(self.h, other.h, t))
+
     def kl_standard(self, z: Tensor) -> Tensor:
         return (self.log_prob(z) - standard_log_prob(z))[:, None]
+
+
+@dataclass(frozen=True)
+class Codes(Posterior):
+    """The one series of codes that a clip is given, out of `size` equally likely ones for each frame.
+
+    mean: (B, L, N) the codes' points, and what else the decoder gets exactly, such as gain · numbers: (B, N)
+    """
+
+    mean: Tensor
+    numbers: Tensor
+    size: int
+
+    def sample(self, noise: Tensor) -> Tensor:
+        return self.mean
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """0 for the series itself, minus infinity for any other."""
+        return torch.where((z == self.mean).flatten(1).all(1), 0.0, -math.inf)
+
+    def towards(self, other: "Codes", t: Tensor) -> "Codes":
+        """Points between two codes, as the decoder hears them; the numbers are those of the nearer end."""
+        numbers = torch.where((t.expand_as(self.mean) < 0.5)[:, 0], self.numbers, other.numbers)
+        return Codes(torch.lerp(self.mean, other.mean, t), numbers, self.size)
+
+    def kl_standard(self, z: Tensor | None = None) -> Tensor:
+        """From the uniform law over all series, as there is no N(0, I) of codes: N log size"""
+        return torch.full((len(self.numbers), 1), self.numbers.shape[1] * math.log(self.size))
 
 
 def standard_log_prob(z: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Distances between clips, as pure functions."""
+"""Distances between clips, and between the distances of two spaces, as pure functions."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["SCALES", "magnitudes", "spectral_distance"]
+__all__ = ["SCALES", "magnitudes", "spectral_distance", "stress"]
 
 SCALES = (2048, 1024, 512, 256, 128)
 FLOOR = 1e-3  # of a clip's largest magnitude: 60 dB below, so that padding does not dominate the logarithm
@@ -47,3 +47,16 @@ def spectral_distance(x: Tensor, y: Tensor, scales: Sequence[int] = SCALES, over
         relative = (a - b).flatten(1).norm(dim=1) / (a.flatten(1).norm(dim=1) + SILENCE * a[0].numel() ** 0.5)
         total = total + relative + ((a + floor).log() - (b + floor).log()).abs().mean((1, 2))
     return total / len(scales)
+
+
+def stress(z: Tensor, d: Tensor) -> Tensor:
+    r"""How far the distances between points z (B, L) are from those between points d (B, D) of the same clips.
+
+    The mean of :math:`(\|z_i - z_j\| / \bar z - \|d_i - d_j\| / \bar d)^2` over pairs, each over its mean distance, so that no unit
+    matters: 0 where one space is the other, turned and scaled. With d what the ear measures it makes a latent perceptual
+    (Esling, Chemla-Romeu-Santos and Bitton, 2018, https://arxiv.org/abs/1805.08501).
+    """
+    if len(z) < 2:  # the last batch of a validation may hold one clip, which has no distances
+        return 0 * z.sum()
+    a, b = F.pdist(z.flatten(1)), F.pdist(d)
+    return (a / a.mean().clamp_min(1e-9) - b / b.mean().clamp_min(1e-9)).square().mean()

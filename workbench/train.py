@@ -16,6 +16,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from workbench import descriptors
 from workbench.autoencoder import Autoencoder, Batch, Stage
 from workbench.data import Clips
 from workbench.errors import UsageError
@@ -134,7 +135,9 @@ def fit_stage(
         torch.manual_seed(seed)
         tables = [stage.prepare(part, part is train) if stage.prepare else None for part in (train, valid)]
         if stage.steps:
-            data, held = Data(train, model, tables[0], seed), Data(valid, model, tables[1], seed, HELD)
+            measured = train.index[list(descriptors.NAMES)]
+            scale = measured.mean(), measured.std().clip(lower=1e-9)
+            data, held = Data(train, model, tables[0], scale, seed), Data(valid, model, tables[1], scale, seed, HELD)
             Loop(fabric, model, stage, data, held, log).run(keep, seed, state)
 
 
@@ -169,9 +172,14 @@ class Patience:
 
 
 class Data:
-    """Clips as batches; the order of each pass is a function of (seed, pass) alone."""
+    """Clips as batches; the order of each pass is a function of (seed, pass) alone.
 
-    def __init__(self, clips: Clips, model: Autoencoder, cached: Tensor | None, seed: int, most: int | None = None):
+    scale: mean and standard deviation of each descriptor over the training clips.
+    """
+
+    def __init__(
+        self, clips: Clips, model: Autoencoder, cached: Tensor | None, scale: tuple, seed: int, most: int | None = None
+    ):
         self.rows = (
             np.arange(len(clips))
             if most is None or len(clips) <= most
@@ -181,12 +189,13 @@ class Data:
         self.context = torch.from_numpy(clips.context()) if model.labels else None
         self.index = torch.tensor(clips.index["clip"].to_numpy(np.int64))
         self.gain = torch.tensor(clips.index["gain"].to_numpy(np.float32))
+        measured = (clips.index[list(descriptors.NAMES)] - scale[0]) / scale[1]
+        self.heard = torch.tensor(measured.to_numpy(np.float32))
 
     def batch(self, rows: np.ndarray) -> Batch:
         x = torch.from_numpy(self.clips.audio(rows))[:, None] if self.cached is None else self.cached[rows]
-        return Batch(
-            x, None if self.context is None else self.context[rows], self.index[rows], self.gain[rows], self.seed
-        )
+        c = None if self.context is None else self.context[rows]
+        return Batch(x, c, self.index[rows], self.gain[rows], self.seed, self.heard[rows])
 
     def training(self, step: int, size: int) -> Batch:
         """Batch number `step` of an endless shuffled stream."""
