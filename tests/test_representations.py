@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from workbench.representations import PQMF, STFT, Frames
+from workbench.representations import PQMF, STFT, Frames, Mel
 
 
 def snr(x, y):
@@ -70,3 +70,19 @@ def test_steps_towards_agreement_keep_magnitudes_and_bring_phases_nearer():
     torch.testing.assert_close(better.square().sum(1, keepdim=True).sqrt(), magnitude, atol=1e-4, rtol=1e-3)
     assert error(better) < 0.5 * error(rough)
     assert torch.equal(stft.agree(rough, 0), rough)
+
+
+def test_mel_bands_are_means_and_their_way_back_keeps_a_flat_spectrum():
+    mel = Mel(22_050, 1024, 512, 80)
+    m = mel(torch.randn(2, 1, 8192, generator=torch.Generator().manual_seed(0)))
+    assert m.shape == (2, 80, 17)
+    tone = torch.sin(2 * torch.pi * 1000 * torch.arange(8192) / 22_050)[None, None]
+    bright, dark = mel(tone), mel(0.125 * tone)
+    torch.testing.assert_close(
+        dark, bright / 2, atol=0.02, rtol=0.01
+    )  # an eighth of the magnitude is half of its cube root
+    flat = mel.inverse(torch.full((1, 80, 3), 0.7))
+    torch.testing.assert_close(flat[:, 3:-3], torch.full((1, 507, 3), 0.7))
+    assert mel.inverse(bright)[0, :, 8].argmax() in range(44, 50)  # bin 46.4
+    with pytest.raises(ValueError, match="of 200 mel bands see none of the 65 bins"):
+        Mel(22_050, 128, 64, 200)

@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.data import Clips
+from workbench.representations import Mel
 
-__all__ = ["Residual", "down", "principal_components", "seen", "up"]
+__all__ = ["Parts", "Residual", "Vocoder", "down", "principal_components", "seen", "up"]
 
 SEEN = 2048  # clips at most in which a model looks for where to start
 
@@ -38,6 +39,57 @@ def up(inputs: int, outputs: int, stride: int = 4) -> nn.Sequential:
     (checkerboard: Pons et al., 2021, arXiv 2010.14356)."""
     conv = nn.ConvTranspose1d(inputs, outputs, 2 * stride, stride=stride, padding=stride // 2)
     return nn.Sequential(nn.LeakyReLU(0.2), conv, Residual(outputs), Residual(outputs, 3))
+
+
+class Parts(nn.Module):
+    """A picture (B, M, N) as parts of S frames (B K, M, S), the last one padded, and back; with S = N it is the only one."""
+
+    def __init__(self, frames: int, part: int):
+        super().__init__()
+        self.frames, self.part = frames, part
+        self.count = -(-frames // part)
+
+    def forward(self, m: Tensor) -> Tensor:
+        m = F.pad(m, (0, self.count * self.part - self.frames))
+        return m.unflatten(2, (self.count, self.part)).transpose(1, 2).flatten(0, 1)
+
+    def inverse(self, parts: Tensor, count: int) -> Tensor:
+        """(B K, M, S) -> (B, M, N), or K S frames where K is not that of a clip"""
+        m = parts.unflatten(0, (parts.shape[0] // count, count)).transpose(1, 2).flatten(2)
+        return m[:, :, : self.frames] if count == self.count else m
+
+
+class Vocoder(nn.Module):
+    """Mel pictures (B, M, N) to sound (B, 1, T).
+
+    Residual convolutions along time say what a band's mean hides of the magnitudes, and predict phases, as numbers added to
+    those of fixed noise, which some steps of Griffin-Lim bring to agree; the inverse STFT does the rest, as in Vocos (Siuzdak,
+    2023, https://arxiv.org/abs/2306.00814). It is meant to be trained against a critic, as MelGAN is (Kumar et al., 2019,
+    https://arxiv.org/abs/1910.06711), whose upsampling by transposed convolutions takes days to learn what an STFT knows.
+    """
+
+    def __init__(self, mel: Mel, length: int, hidden: int = 256, iterations: int = 4):
+        super().__init__()
+        self.mel, self.iterations, self.bins = mel, iterations, mel.stft.n_fft // 2 + 1
+        self.net = nn.Sequential(
+            nn.Conv1d(mel.bands, hidden, 7, padding=3), *(Residual(hidden, d) for d in (1, 3, 9)), nn.LeakyReLU(0.2)
+        )
+        self.out = nn.Conv1d(hidden, 3 * self.bins, 1)
+        self.out.weight.data *= 0.02
+        nn.init.zeros_(self.out.bias)
+        noise = mel.stft(torch.randn(1, 1, length, generator=torch.Generator().manual_seed(0)))
+        noise = noise / noise.square().sum(1, keepdim=True).sqrt().clamp_min(1e-3)
+        self.register_buffer("noise", noise, persistent=False)
+
+    def forward(self, m: Tensor) -> Tensor:
+        more, phase = self.out(self.net(m)).split([self.bins, 2 * self.bins], 1)
+        magnitude = F.relu(self.mel.inverse(m) + more).pow(3.0)[:, None]
+        n = m.shape[2]
+        phase = self.noise.repeat(1, 1, 1, n // self.noise.shape[3] + 1)[:, :, :, :n] + phase.unflatten(
+            1, (2, self.bins)
+        )
+        s = magnitude * phase / (phase.square().sum(1, keepdim=True) + 1e-10).sqrt()
+        return self.mel.stft.inverse(self.mel.stft.agree(s, self.iterations))
 
 
 def seen(clips: Clips, view: Callable[[Tensor], Tensor], device: torch.device) -> Tensor:

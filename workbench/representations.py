@@ -1,4 +1,4 @@
-"""Invertible views of a clip: PQMF sub-bands, complex STFT, overlapping frames."""
+"""Views of a clip: PQMF sub-bands, complex STFT, overlapping frames, and mel bands, which have no exact way back."""
 
 import functools
 import math
@@ -6,10 +6,13 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
+import torchaudio
 from scipy import optimize, signal
 from torch import Tensor, nn
 
-__all__ = ["PQMF", "STFT", "Frames"]
+from workbench.errors import UsageError
+
+__all__ = ["PQMF", "STFT", "Frames", "Mel", "frames_of"]
 
 
 @functools.cache
@@ -131,6 +134,47 @@ class STFT(nn.Module):
             s, last = now + momentum * (now - last), now
             s = magnitude * s / (s.square().sum(1, keepdim=True) + 1e-10).sqrt()
         return s
+
+
+def frames_of(length: int, n_fft: int, hop: int) -> int:
+    """How many frames an STFT makes of clips; UsageError where hops do not divide them."""
+    if n_fft % hop or hop > n_fft // 2 or length % hop:
+        raise UsageError(
+            f"A clip of {length} values does not divide into hops of {hop}, or frames of {n_fft} do not: take a hop that divides both, at "
+            f"most half a frame, such as {n_fft // 2}."
+        )
+    return length // hop + 1
+
+
+class Mel(nn.Module):
+    """Magnitudes in mel bands to the power 1/3, close to how loudness grows (Stevens, 1957), as a picture.
+
+    Triangles on the HTK scale from 30 Hz up, each of which sums to one: a band is a mean, not a sum. `inverse` gives each
+    bin the mean of the bands that look at it; what lies between two bands is not told apart.
+
+    >>> Mel(22_050, 1024, 512, 80)(torch.zeros(2, 1, 4096)).shape
+    torch.Size([2, 80, 9])
+    """
+
+    def __init__(self, rate: int, n_fft: int = 1024, hop: int = 512, bands: int = 128):
+        super().__init__()
+        self.stft, self.bands = STFT(n_fft, hop), bands
+        bank = torchaudio.functional.melscale_fbanks(n_fft // 2 + 1, 30.0, rate / 2, bands, rate).T  # (M, F)
+        if not bank.sum(1).all():
+            raise ValueError(
+                f"{int((bank.sum(1) == 0).sum())} of {bands} mel bands see none of the {n_fft // 2 + 1} bins; take fewer bands or a longer n_fft."
+            )
+        self.register_buffer("bank", bank / bank.sum(1, keepdim=True), persistent=False)
+        self.register_buffer("spread", (bank / bank.sum(0).clamp_min(1e-9)).T.contiguous(), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 1, T) -> (B, M, N)"""
+        power = self.stft(x.float()).square().sum(1)
+        return (self.bank @ power + 1e-12).pow(1 / 6)
+
+    def inverse(self, m: Tensor) -> Tensor:
+        """(B, M, N) -> magnitudes of the bins to the power 1/3, (B, F, N)"""
+        return (self.spread @ m.clamp_min(0).pow(6.0) + 1e-12).pow(1 / 6)
 
 
 class Frames(nn.Module):
