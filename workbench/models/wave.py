@@ -13,8 +13,8 @@ from workbench.data import Clips
 from workbench.distributions import FlowPosterior, Gaussian, Posterior, kl, prior
 from workbench.errors import UsageError
 from workbench.flows import Flow
-from workbench.losses import spectral_distance
-from workbench.nn import Residual, down, principal_components, seen, up
+from workbench.losses import spectral_distance, stress
+from workbench.nn import Parts, Residual, down, principal_components, seen, up
 from workbench.representations import PQMF, STFT
 
 __all__ = ["PRESETS", "TINY", "Wave", "build"]
@@ -27,52 +27,65 @@ TAIL = 512  # silent values at the end: the bands are periodic, and what an atta
 
 
 class Spectrum(nn.Module):
-    """Magnitudes of the bands' short-time spectra to the power 1/3, as one row per clip.
+    """Magnitudes of the bands' short-time spectra to the power 1/3, as one row per clip, or for each of its parts.
 
     The cube root is close to how loudness grows (Stevens, 1957) and bounded below; on real drums 64 principal
     components of it keep more of a clip than as many of the logarithm.
     """
 
-    def __init__(self, length: int):
+    def __init__(self, length: int, parts: int):
         super().__init__()
         self.stft = STFT(WINDOW, HOP)
         self.bins, self.frames = WINDOW // 2 + 1, length // (BANDS * HOP) + 1
-        self.size = BANDS * self.bins * self.frames
+        whole = (
+            self.frames if parts == 1 else self.frames - 1
+        )  # the last frame is in the silent tail: parts go without it
+        self.parts = Parts(whole, whole // parts)
+        self.size = BANDS * self.bins * self.parts.part
 
     def forward(self, bands: Tensor) -> Tensor:
-        """(B, M, N) -> (B, size)"""
+        """(B, M, N) -> (B K, size)"""
         s = self.stft(bands.float().flatten(0, 1)[:, None])  # half precision has no FFT
-        return (s.square().sum(1) + 1e-12).pow(1 / 6).reshape(bands.shape[0], -1)
+        m = (s.square().sum(1) + 1e-12).pow(1 / 6).reshape(bands.shape[0], -1, self.frames)
+        return self.parts(m[:, :, : self.parts.frames]).flatten(1)
+
+    def inverse(self, rows: Tensor) -> Tensor:
+        """(B K, size) -> (B, M, bins, frames)"""
+        m = self.parts.inverse(rows.unflatten(1, (-1, self.parts.part)), self.parts.count)
+        return F.pad(m, (0, self.frames - self.parts.frames)).unflatten(1, (BANDS, self.bins))
 
 
 class Encoder(nn.Module):
     """Strided residual convolutions over the bands, beside a fixed projection on principal components.
 
     What comes out is (mean, log standard deviation, features for a posterior flow), (B, 2 L + flow_features). At the
-    start the mean is the clip's principal coordinates, each of unit variance, and the network corrects them.
+    start the mean is the clip's principal coordinates, each of unit variance, and the network corrects them. With `parts` K
+    the latent is a series of K vectors of L / K, one after the other, each of which sees what convolutions bring to its part.
     """
 
-    def __init__(self, length: int, latent: int, channels: Sequence[int], flow_features: int):
+    def __init__(self, length: int, latent: int, channels: Sequence[int], flow_features: int, parts: int):
         super().__init__()
-        self.latent = latent
-        self.pqmf, self.spectrum = PQMF(BANDS), Spectrum(length)
+        self.latent, self.each = latent, latent // parts
+        self.pqmf, self.spectrum = PQMF(BANDS), Spectrum(length, parts)
         self.register_buffer("centre", torch.zeros(self.spectrum.size))
-        self.register_buffer("project", torch.zeros(self.spectrum.size, latent))
+        self.register_buffer("project", torch.zeros(self.spectrum.size, self.each))
         steps = [down(a, b, STRIDE) for a, b in pairwise(channels)]
         self.net = nn.Sequential(
             nn.Conv1d(BANDS, channels[0], 7, padding=3), *steps, Residual(channels[-1]), nn.LeakyReLU(0.2)
         )
         frames = length // (BANDS * STRIDE ** len(steps))
-        self.head = nn.Linear(channels[-1] * frames + latent, 2 * latent + flow_features)
-        nn.init.zeros_(self.head.weight[: 2 * latent])
+        self.parts = Parts(frames, frames // parts)
+        self.head = nn.Linear(channels[-1] * self.parts.part + self.each, 2 * self.each + flow_features)
+        nn.init.zeros_(self.head.weight[: 2 * self.each])
         nn.init.zeros_(self.head.bias)
-        nn.init.constant_(self.head.bias[latent : 2 * latent], -1.6)  # a standard deviation of 0.2
+        nn.init.constant_(self.head.bias[self.each : 2 * self.each], -1.6)  # a standard deviation of 0.2
 
     def forward(self, x: Tensor) -> Tensor:
         bands = self.pqmf(x)
         principal = (self.spectrum(bands) - self.centre) @ self.project
-        h = self.head(torch.cat([self.net(bands).flatten(1), principal], 1))
-        return torch.cat([h[:, : self.latent] + principal, h[:, self.latent :]], 1)
+        h = self.head(torch.cat([self.parts(self.net(bands)).flatten(1), principal], 1))
+        parts = h[:, : self.each] + principal, h[:, self.each : 2 * self.each], h[:, 2 * self.each :]
+        return torch.cat([p.reshape(x.shape[0], -1) for p in parts], 1)
 
 
 class Decoder(nn.Module):
@@ -82,25 +95,25 @@ class Decoder(nn.Module):
     the cube-root domain). Its loadings start as the principal components of the training clips, and the excitation,
     white noise at first, is learned: one-shots begin together, so their phases have something in common. Some steps of
     Griffin-Lim, through which training goes as well, then bring the phases of overlapping frames to agree; without them
-    tones sound like noise. The waveform branch starts silent and adds what an envelope cannot say.
+    tones sound like noise. The waveform branch starts silent and adds what an envelope cannot say. With `parts` K each of
+    K vectors of L / K makes its part of the envelope and of where the waveform starts from.
     """
 
-    def __init__(self, length: int, latent: int, context: int, channels: Sequence[int], iterations: int):
+    def __init__(self, length: int, latent: int, context: int, channels: Sequence[int], iterations: int, parts: int):
         super().__init__()
-        self.iterations = iterations
-        self.pqmf, self.spectrum = PQMF(BANDS), Spectrum(length)
-        bins, frames = self.spectrum.bins, self.spectrum.frames
-        self.envelope = nn.Linear(latent, self.spectrum.size)
+        self.iterations, self.each = iterations, latent // parts
+        self.pqmf, self.spectrum = PQMF(BANDS), Spectrum(length, parts)
+        self.envelope = nn.Linear(self.each, self.spectrum.size)
         self.label = nn.Linear(context, latent, bias=False) if context else None
         noise = self.spectrum.stft(torch.randn(BANDS, 1, length // BANDS, generator=torch.Generator().manual_seed(0)))
         self.excitation = nn.Parameter(noise / noise.square().sum(1, keepdim=True).sqrt().clamp_min(1e-3))
-        self.shape = (BANDS, bins, frames)
         fade = torch.ones(length)
         fade[-TAIL:] = 0
         fade[-TAIL - FADE : -TAIL] = torch.linspace(1, 0, FADE)
         self.register_buffer("fade", fade, persistent=False)
-        self.narrow = (channels[0], length // (BANDS * STRIDE ** len(channels)))
-        self.start = nn.Linear(latent, self.narrow[0] * self.narrow[1])
+        frames = length // (BANDS * STRIDE ** len(channels))
+        self.parts = Parts(frames, frames // parts)
+        self.start = nn.Linear(self.each, channels[0] * self.parts.part)
         self.net = nn.Sequential(*(up(a, b, STRIDE) for a, b in pairwise([channels[0], *channels])), nn.LeakyReLU(0.2))
         self.out = nn.Conv1d(channels[-1], 2 * BANDS, 7, padding=3)
         nn.init.zeros_(self.envelope.bias)
@@ -112,10 +125,12 @@ class Decoder(nn.Module):
         if self.label is not None:
             assert c is not None, "This decoder is conditional: it needs a context."
             z = z + self.label(c)
-        envelope = F.relu(self.envelope(z)).pow(3.0).unflatten(1, self.shape)
+        parts = z.reshape(-1, self.each)
+        envelope = self.spectrum.inverse(F.relu(self.envelope(parts)).pow(3.0))
         s = self.spectrum.stft.agree((envelope[:, :, None] * self.excitation).flatten(0, 1), self.iterations)
-        shaped = self.spectrum.stft.inverse(s).reshape(z.shape[0], self.shape[0], -1)
-        wave, amplitude = self.out(self.net(self.start(z).unflatten(1, self.narrow))).chunk(2, dim=1)
+        shaped = self.spectrum.stft.inverse(s).reshape(z.shape[0], BANDS, -1)
+        narrow = self.parts.inverse(self.start(parts).unflatten(1, (-1, self.parts.part)), self.parts.count)
+        wave, amplitude = self.out(self.net(narrow)).chunk(2, dim=1)
         return self.pqmf.inverse(wave * torch.sigmoid(amplitude) + shaped) * self.fade
 
 
@@ -137,10 +152,20 @@ class Wave(Autoencoder):
             )
         if s["posterior"] not in ("gaussian", "flow"):
             raise UsageError(f"There is no posterior '{s['posterior']}'; known are gaussian, flow.")
-        self.latent = s["latent"]
+        self.latent, parts = s["latent"], s["series"]
+        if parts > 1 and s["posterior"] == "flow":
+            raise UsageError(
+                f"A flow posterior is of one vector, and a series of {parts} was asked: take the one or the other."
+            )
         flow_features = 32 if s["posterior"] == "flow" else 0
-        self.encoder = Encoder(self.length, self.latent, s["encoder"], flow_features)
-        self.decoder = Decoder(self.length, self.latent, len(self.context_spec), s["decoder"], s["iterations"])
+        for frames in (self.length // (BANDS * STRIDE**k) for k in (len(s["encoder"]) - 1, len(s["decoder"]))):
+            if self.latent % parts or frames % parts or (self.length // (BANDS * HOP)) % parts:
+                raise UsageError(
+                    f"A series of {parts} was asked, which does not divide the {self.latent} latents and the {frames} frames at the "
+                    "narrowest of encoder or decoder: take a power of two, and fewer channels for more frames."
+                )
+        self.encoder = Encoder(self.length, self.latent, s["encoder"], flow_features, parts)
+        self.decoder = Decoder(self.length, self.latent, len(self.context_spec), s["decoder"], s["iterations"], parts)
         self.posterior_flow = (
             Flow("realnvp", self.latent, flow_features, layers=4, hidden=64) if flow_features else None
         )
@@ -162,7 +187,7 @@ class Wave(Autoencoder):
             return
         encoder, device = self.encoder, self.encoder.centre.device
         rows = seen(clips, lambda x: encoder.spectrum(encoder.pqmf(x)), device)
-        centre, out, into = (v.to(device) for v in principal_components(rows, self.latent))
+        centre, out, into = (v.to(device) for v in principal_components(rows, self.encoder.each))
         with torch.no_grad():
             encoder.centre.copy_(centre)
             encoder.project.copy_(into)
@@ -180,7 +205,8 @@ class Wave(Autoencoder):
         def autoencode(batch: Batch, step: int) -> dict[str, Tensor]:
             posterior, z, y = draw(batch, step)
             nats, floored = kl(posterior, z, s["free_bits"])
-            return {"distance": spectral_distance(batch.x, y, overlap=2).mean(), "kl": floored, "nats": nats}
+            told = {"stress": stress(posterior.mean, batch.heard)} if s["perceptual"] else {}
+            return {"distance": spectral_distance(batch.x, y, overlap=2).mean(), "kl": floored, "nats": nats, **told}
 
         def adversarial(batch: Batch, step: int) -> dict[str, Tensor]:
             y = draw(batch, step)[2]
@@ -188,13 +214,14 @@ class Wave(Autoencoder):
             return {"distance": spectral_distance(batch.x, y, overlap=2).mean(), "score": score, "features": features}
 
         encode = ("encoder", "decoder") + (("posterior_flow",) if self.posterior_flow is not None else ())
+        perceptual = {"stress": s["perceptual"]} if s["perceptual"] else {}
         size = s["batch_size"]
         return (
             Stage(
                 "autoencode",
                 steps["autoencode"],
                 autoencode,
-                {"distance": 1.0, "kl": ramp(s["beta"], s["warmup"]), "nats": 0.0},
+                {"distance": 1.0, "kl": ramp(s["beta"], s["warmup"]), "nats": 0.0} | perceptual,
                 encode,
                 batch_size=size,
                 healthy={"distance": (0.4, 0.85), "nats": (25, 110)},
@@ -220,10 +247,12 @@ class Wave(Autoencoder):
 
 DEFAULTS = {
     "latent": 64,
+    "series": 1,
     "encoder": (32, 64, 96, 128, 128),
     "decoder": (128, 96, 64, 32),
     "iterations": 4,
     "conditional": False,
+    "perceptual": 0.0,
     "posterior": "gaussian",
     "prior": "realnvp",
     "flow": {},
@@ -273,10 +302,12 @@ def build(*, length: int, rate: int, labels: Sequence[str] = (), **settings) -> 
 
     Arguments:
         labels: what the prior can be asked for. conditional: the decoder sees the label as well.
-        latent: L. encoder, decoder: channels from the clip inwards, and outwards; each step divides time by 4.
+        latent: L. series: vectors that share it, one after the other in time; 1 is a vector for the whole clip, and 32 with
+            three steps of channels the rate of RAVE. encoder, decoder: channels from the clip inwards, and outwards; each step divides time by 4.
         iterations: of Griffin-Lim within the decoder; 0 leaves the phases of the excitation.
         posterior: "gaussian" or "flow". prior: one of distributions.PRIORS. flow: layers, hidden, dropout of its flow.
         beta: weight of the divergence in nats per clip, reached after `warmup` steps; free_bits: nats per latent.
+        perceptual: weight of the difference between distances of latents and of what the ear measures.
         adversarial_lr: learning rate of the adversarial stage, for decoder and critic.
         start: "data" (principal components) or "random". steps: of each stage; 0 leaves a stage out.
     """
