@@ -11,16 +11,36 @@ import numpy as np
 import pandas as pd
 import safetensors.torch
 import torch
+from scipy.spatial.distance import pdist
+from scipy.stats import spearmanr
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.linear_model import RidgeCV
 from sklearn.manifold import trustworthiness
+from sklearn.neural_network import MLPRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from workbench import files, metrics
+from workbench import descriptors, files, metrics
 from workbench.autoencoder import Autoencoder
 from workbench.data import Clips
 from workbench.errors import UsageError
 from workbench.losses import spectral_distance
 
-__all__ = ["Chart", "Fidelity", "Usage", "chart", "codes", "fidelity", "fidelity_of", "kept", "near", "told", "usage"]
+__all__ = [
+    "Chart",
+    "Fidelity",
+    "Usage",
+    "chart",
+    "codes",
+    "explained",
+    "fidelity",
+    "fidelity_of",
+    "kept",
+    "near",
+    "told",
+    "usage",
+]
 
 ACTIVE = 0.01  # variance of a dimension's posterior mean over clips (Burda et al., 2016, arXiv 1509.00519)
 FEW = 16  # clips; with fewer neither the rise nor a variance means much
@@ -131,7 +151,8 @@ def kept(
 def told(model: Autoencoder, clips: Clips, n: int = 256, seed: int = 0) -> pd.DataFrame:
     """What can be told from latents: number, value, and chance, what a latent that tells nothing would get.
 
-    A linear probe of the label and the silhouette of labels (training latents judge test latents, series by their mean); GILBO, the nats that
+    A linear probe of the label and the silhouette of labels (training latents judge test latents, series by their mean);
+    the rank correlation of distances between held-out latents with those of standardised descriptors; GILBO, the nats that
     a draw's sound tells of the draw, E log q(z | x) - log p(z) with x decoded from z ~ p(z), a lower bound with the
     model's own posterior (Alemi and Fischer, 2018, https://arxiv.org/abs/1802.04874); and where the true factors of the
     clips are known, as in the built-in pack, the mean mutual information gap.
@@ -146,6 +167,12 @@ def told(model: Autoencoder, clips: Clips, n: int = 256, seed: int = 0) -> pd.Da
         rows.append(("label by a linear probe, balanced accuracy", right, 1 / len(set(labels[shared]))))
         if len(set(labels)) < len(z):
             rows.append(("silhouette of labels", metrics.silhouette(z, labels), 0.0))
+    if len(z) >= 3:
+        scale = fit.index[list(descriptors.NAMES)].std().to_numpy().clip(1e-9)
+        heard = held.index[list(descriptors.NAMES)].to_numpy() / scale
+        rows.append(
+            ("distances as descriptors have them, rank correlation", float(spearmanr(pdist(z), pdist(heard))[0]), 0.0)
+        )
     if model.prior is not None:
         drawn, c = model.draw(n, seed=seed)
         x = model.render(drawn, c if model.context_spec else None)
@@ -157,6 +184,26 @@ def told(model: Autoencoder, clips: Clips, n: int = 256, seed: int = 0) -> pd.Da
         gaps = metrics.mig(seen, fit.index[factors].to_numpy(float))
         rows.append(("mutual information gap, mean of factors", float(np.nanmean(gaps)), 0.0))
     return pd.DataFrame(rows, columns=["number", "value", "chance"])
+
+
+def explained(
+    fit: np.ndarray, target: np.ndarray, held: np.ndarray, held_target: np.ndarray, seed: int = 0
+) -> dict[str, float]:
+    """R² on held-out latents (m, L) of fresh probes that tell a number from a latent: a line, a forest, a network.
+
+    The probes see none of the training of the model whose latents they are given; the strongest counts.
+    """
+    probes = {
+        "linear": RidgeCV(np.logspace(-3, 3, 7)),
+        "forest": RandomForestRegressor(200, min_samples_leaf=3, n_jobs=2, random_state=seed),
+        "network": MLPRegressor(
+            hidden_layer_sizes=(64, 64), alpha=1e-2, early_stopping=True, max_iter=400, random_state=seed
+        ),
+    }
+    return {
+        name: float(make_pipeline(StandardScaler(), probe).fit(fit, target).score(held, held_target))
+        for name, probe in probes.items()
+    }
 
 
 def nats(model: Autoencoder, h: Tensor, noise: Tensor) -> Tensor:

@@ -1,0 +1,86 @@
+"""Mel pictures: a latent without loudness, one for the whole clip or for each part of it, and a vocoder."""
+
+import numpy as np
+import pytest
+import torch
+
+from workbench import models, train
+from workbench.losses import spectral_distance
+from workbench.models.mel import Reversed
+from workbench.nn import Parts
+
+
+def begun(clips, **settings):
+    """A model that has only seen its start from the data."""
+    torch.manual_seed(0)
+    steps = {"autoencode": 0, "vocoder": 0, "prior": 0}
+    model = models.for_clips(
+        clips, "mel", "tiny", {"latent": 16, "mels": 48, "n_fft": 512, "hop": 256, "steps": steps, **settings}
+    )
+    train.fit_stage(model, model.stages()[0], clips)
+    return model.eval()
+
+
+def explained(z: np.ndarray, y: np.ndarray) -> float:
+    """R² of the best linear prediction of y (n,) from z (n, L)."""
+    a = np.c_[z, np.ones(len(z))]
+    return 1 - np.square(y - a @ np.linalg.lstsq(a, y, rcond=None)[0]).sum() / np.square(y - y.mean()).sum()
+
+
+def test_a_reversed_gradient_is_the_gradient_times_minus_its_scale():
+    z = torch.randn(3, 4, requires_grad=True)
+    y = Reversed.apply(z, 0.25)
+    assert torch.equal(y, z)
+    y.square().sum().backward()
+    torch.testing.assert_close(z.grad, -0.25 * 2 * z)
+
+
+@pytest.mark.parametrize("part", [17, 5, 1])
+def test_parts_of_a_picture_make_the_picture(part):
+    m = torch.randn(2, 3, 17)
+    cut = Parts(17, part)
+    assert cut(m).shape == (2 * cut.count, 3, part)
+    assert torch.equal(cut.inverse(cut(m), cut.count), m)
+
+
+def test_the_start_takes_out_what_goes_with_loudness_in_proportion(clips):
+    fit = clips.split("train")
+    for invariance, check in ((1.0, lambda r: r < 0.05), (0.0, lambda r: r > 0.5)):
+        model = begun(clips, invariance=invariance)
+        z = model.latents(fit).numpy()
+        assert check(explained(z[:, :-1], z[:, -1])), invariance
+        assert abs(z[:, -1].mean()) < 0.1 and 0.9 < z[:, -1].std() < 1.1
+
+
+@pytest.mark.parametrize("series", [1, 5])
+def test_pictures_come_back_and_loudness_is_obeyed(clips, series):
+    model = begun(clips, series=series)
+    x = torch.from_numpy(clips.audio(clips.some(12)))[:, None]
+    z = model.batched(model.encode, x)
+    assert z.shape == ((12, 17) if series == 1 else (12, 17, 5))
+    with torch.inference_mode():
+        wanted, made = model.encoder.picture(x), model.decoder.picture(z)
+        assert (made - wanted).abs().mean() < 0.5 * (wanted - wanted.mean(0)).abs().mean()
+        louder = z.clone()
+        louder[:, -1] += 1
+        assert (model.decoder.picture(louder).mean((1, 2)) > made.mean((1, 2))).all()
+    assert (model.prior is None) == (series > 1)
+
+
+def test_the_vocoder_gives_pictures_their_sound_back(clips):
+    model = begun(clips)
+    x = torch.from_numpy(clips.audio(clips.some(12)))[:, None]
+    with torch.inference_mode():
+        own, silence = (
+            spectral_distance(x, y).mean() for y in (model.decoder.vocoder(model.encoder.picture(x)), 0 * x)
+        )
+    assert own < 0.75 * silence
+
+
+def test_what_does_not_fit_is_refused_before_any_data():
+    with pytest.raises(ValueError, match="A series of 64 was asked, of clips that have 33 frames"):
+        models.build("mel", "tiny", length=4096, rate=8000, series=64)
+    with pytest.raises(ValueError, match="of 200 mel bands see none of the 129 bins; take fewer bands"):
+        models.build("mel", "tiny", length=4096, rate=8000, mels=200)
+    with pytest.raises(ValueError, match="A clip of 4096 values does not divide into hops of 100"):
+        models.build("mel", "tiny", length=4096, rate=8000, hop=100)
