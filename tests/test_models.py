@@ -26,7 +26,8 @@ def batch(model, n=3, seed=0):
     t = torch.arange(model.length) / model.rate
     x = torch.exp(-t * 20) * torch.sin(2 * torch.pi * t * (100 + 400 * torch.rand(n, 1, 1, generator=generator)))
     c = torch.eye(len(model.labels))[torch.arange(n) % len(model.labels)]
-    return Batch(0.5 * x, c, torch.arange(n), torch.ones(n), seed)
+    heard = torch.randn(n, 5, generator=generator)
+    return Batch(0.5 * x, c, torch.arange(n), torch.ones(n), seed, heard)
 
 
 def test_all_families_are_found():
@@ -82,6 +83,22 @@ def test_losses_fall_on_one_batch(family):
     assert total.item() < 0.98 * first
 
 
+@pytest.mark.parametrize("family", ["mel", "stft", "wave"])
+def test_a_perceptual_weight_brings_latents_as_near_as_sounds_are(family):
+    model = tiny(family, perceptual=1.0)
+    torch.nn.init.normal_(model.encoder.head.weight, std=0.05)  # at zero, all latents would be the same
+    stage, found = model.stages()[0], []
+    optimiser = torch.optim.Adam(model.encoder.parameters(), 3e-3)
+    for _ in range(30):
+        losses = stage.losses(batch(model, 8), stage.steps)
+        found.append(losses["stress"].item())
+        optimiser.zero_grad()
+        (stage.weights["stress"] * losses["stress"]).backward()
+        optimiser.step()
+    assert found[-1] < 0.5 * found[0]
+    assert "stress" not in tiny(family).stages()[0].weights
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_save_and_load_keep_every_bit(family, tmp_path):
     model = tiny(family).eval()
@@ -135,7 +152,7 @@ def test_presets_build_and_unknown_settings_are_refused(family):
     for preset in module.PRESETS:
         model = models.build(family, preset, length=4096, rate=8000, labels=("a",))
         assert model.decode(model.encode(torch.zeros(1, 1, 4096))).shape == (1, 1, 4096)
-    with pytest.raises(ValueError, match=r"no setting betta; it has .*beta"):
+    with pytest.raises(ValueError, match=r"no setting betta; it has .*batch_size"):
         tiny(family, betta=1)
     with pytest.raises(ValueError, match=r"no stage autoencod; it has autoencode"):
         tiny(family, steps={"autoencod": 1})
@@ -204,3 +221,32 @@ def test_a_broken_model_makes_no_silence_but_a_sentence(model):
         next(broken.decoder.parameters()).fill_(float("nan"))
     with pytest.raises(UsageError, match="3 of 3 decoded sounds hold values that are no numbers"):
         broken.sample(3)
+
+
+def test_a_series_of_vectors_has_each_its_part_of_the_sound():
+    series = {"series": 4, "latent": 8, "encoder": (8, 8, 16), "decoder": (16, 8), "length": 16_384}
+    model = tiny("wave", **series).eval()
+    x = torch.randn(1, 1, model.length, generator=torch.Generator().manual_seed(0))
+    torch.nn.init.normal_(model.encoder.head.weight, std=0.1)
+    torch.nn.init.ones_(model.decoder.envelope.bias)
+    z, other = model.encode(x), x.clone()
+    assert z.shape == (1, 8) and model.prior.latent == 8
+    other[:, :, 10_000:] = 0
+    same = (model.encode(other) == z).view(4, 2).all(1)
+    assert same[:2].all() and not same[2:].any()
+    moved = z.clone()
+    moved[:, 2:4] += 1
+    with torch.no_grad():
+        energy = (model.decode(moved) - model.decode(z)).square().view(4, -1).sum(1)
+    assert energy[1] > 0.8 * energy.sum()
+
+
+def test_a_series_that_does_not_divide_is_refused():
+    with pytest.raises(
+        ValueError, match=r"A series of 3 was asked, which does not divide the 8 latents and the 1 frames"
+    ):
+        tiny("wave", series=3)
+    with pytest.raises(ValueError, match="A flow posterior is of one vector, and a series of 2"):
+        tiny("wave", series=2, posterior="flow")
+    with pytest.raises(ValueError, match="series"):
+        tiny("wave", series=0)
