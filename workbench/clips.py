@@ -92,6 +92,17 @@ class Clips:
         chosen = np.asarray(self.index.label, dtype=object)[slice(None) if rows is None else rows]
         return (chosen[:, None] == np.array(self.labels, dtype=object)).astype(np.float32)
 
+    def named(self, like: str, label: str | None = None) -> np.ndarray:
+        """Positions of clips with `like` in path or name, of a label if one is given; refuses where there is none."""
+        index = self.index
+        rows = index.path.str.contains(like, case=False, regex=False)
+        rows |= index.name.str.contains(like, case=False, regex=False)
+        found = np.flatnonzero(rows & (index.label == label) if label else rows)
+        if not len(found):
+            with_label = f" labelled '{label}'" if label else ""
+            raise DataError(f"None of the {len(index):,} clips{with_label} has '{like}' in its name or path.")
+        return found
+
     def some(self, n: int, seed: int = 0) -> np.ndarray:
         """Positions of up to n clips, as many labels among them as there can be."""
         order = self.index.sample(frac=1, random_state=seed)

@@ -213,14 +213,7 @@ class Instrument(Answering):
     def clip(self, row: int | None = None, label: str | None = None, like: str = "") -> State:
         """A clip of the store by its row, or a random one of those with a label, and with `like` in path or name."""
         if row is None:
-            index = self.clips.index
-            named = [index[column].str.contains(like, case=False, regex=False) for column in ("path", "name")]
-            rows = named[0] | named[1]
-            rows = np.flatnonzero(rows & (index.label == label) if label else rows)
-            if not len(rows):
-                with_label = f" labelled '{label}'" if label else ""
-                raise UsageError(f"None of the {len(index):,} clips{with_label} has '{like}' in its name or path.")
-            row = int(self.random.choice(rows))
+            row = int(self.random.choice(self.clips.named(like, label)))
         z = self.z[row : row + 1]
         c = torch.from_numpy(self.clips.context([row])) if self.model.labels else None
         return State(z, self.known(z, c), self.called(row), z)
