@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from workbench import models
-from workbench.autoencoder import Batch
+from workbench.autoencoder import Autoencoder, Batch
 
 RATE, THREADS = 44_100, 2
 
@@ -28,17 +28,19 @@ def median_seconds(f, repeats: int) -> float:
     return float(np.median(times))
 
 
-def main(family: str = "wave", preset: str = "small", length: str = "65536") -> None:
-    torch.set_num_threads(THREADS)
-    model = models.build(family, preset, length=int(length), rate=RATE, labels=("a", "b"))
-    seconds = model.length / RATE
-    x = torch.randn(16, 1, model.length, generator=torch.Generator().manual_seed(0)) * 0.1
-    z, c = model.eval().encode(x[:1]).detach(), torch.eye(2)[[0] * 16]
+def decoding(model: Autoencoder) -> float:
+    """Seconds that one clip takes to decode."""
+    x, c = clips(model, 1)
+    z = model.eval().encode(x).detach()
     with torch.inference_mode():
-        decode = median_seconds(lambda: model.decode(z, c[:1]), 30)
+        return median_seconds(lambda: model.decode(z, c), 30)
+
+
+def stepping(model: Autoencoder) -> float:
+    """Seconds of a training step of the first stage, on 16 clips."""
     stage = model.train().stages()[0]
     optimiser = torch.optim.AdamW([p for part in stage.trains for p in getattr(model, part).parameters()], 1e-5)
-    batch = Batch(x, c, torch.arange(16), torch.ones(16))
+    batch = Batch(*clips(model, 16), torch.arange(16), torch.ones(16))
 
     def step() -> None:
         losses = stage.losses(batch, stage.steps)
@@ -46,7 +48,19 @@ def main(family: str = "wave", preset: str = "small", length: str = "65536") -> 
         optimiser.step()
         optimiser.zero_grad()
 
-    trained = median_seconds(step, 8)
+    return median_seconds(step, 8)
+
+
+def clips(model: Autoencoder, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    x = torch.randn(n, 1, model.length, generator=torch.Generator().manual_seed(0)) * 0.1
+    return x, torch.eye(max(len(model.labels), 1))[[0] * n]
+
+
+def main(family: str = "wave", preset: str = "small", length: str = "65536") -> None:
+    torch.set_num_threads(THREADS)
+    model = models.build(family, preset, length=int(length), rate=RATE, labels=("a", "b"))
+    seconds = model.length / RATE
+    decode, trained = decoding(model), stepping(model)
     parts = ", ".join(f"{n} {sum(p.numel() for p in m.parameters()) / 1e6:.2f} M" for n, m in model.named_children())
     print(f"{family} {preset}, {model.length} values at {RATE} Hz, {THREADS} threads; parameters: {parts}")
     print(f"decoding one clip: {1e3 * decode:.1f} ms, {seconds / decode:.0f} x real time")

@@ -20,7 +20,7 @@ from workbench.autoencoder import Autoencoder
 from workbench.data import Clips
 from workbench.distributions import PRIORS, keyed_noise, prior
 from workbench.errors import UsageError
-from workbench.losses import spectral_distance
+from workbench.losses import magnitudes, spectral_distance
 
 __all__ = [
     "Draws",
@@ -131,12 +131,19 @@ def pca_griffin_lim(fit: Tensor, x: Tensor, k: int, n_fft: int = 1024, hop: int 
     return torch.cat([vocode(b) for b in back.split(32)])[:, None]
 
 
+def convergence(x: Tensor, y: Tensor) -> float:
+    """Spectral convergence, mean over clips (n, 1, T): the error of magnitudes over the magnitudes, 1 for silence
+    (Arik et al., 2018, https://arxiv.org/abs/1808.06719)."""
+    a, b = (magnitudes(v, 1024, 256).flatten(1) for v in (x, y))
+    return float(((a - b).norm(dim=1) / a.norm(dim=1).clamp_min(1e-9)).mean())
+
+
 def reconstructions(model: Autoencoder, clips: Clips) -> tuple[pd.DataFrame, np.ndarray]:
     """Spectral distance of held-out clips from their reconstructions, beside what any model must beat.
 
     Baselines of the same run: the nearest training clip, principal components with as many numbers and Griffin-Lim,
-    and silence. Returns a table (what, distance, low, high: 95 % bootstrap over clips, n, numbers per clip) and the
-    distances of the model, one per clip.
+    and silence. Returns a table (what, distance, low, high: 95 % bootstrap over clips, convergence, n, numbers per clip) and
+    the distances of the model, one per clip.
     """
     fit, held = clips.split("train"), clips.split("test")
     rows = np.linspace(0, len(held) - 1, min(len(held), MOST)).astype(int)
@@ -162,6 +169,7 @@ def reconstructions(model: Autoencoder, clips: Clips) -> tuple[pd.DataFrame, np.
             "what": what,
             "distance": d.mean(),
             **dict(zip(("low", "high"), metrics.bootstrap(d), strict=True)),
+            "convergence": convergence(x, made[what]),
             "n": len(d),
         }
         for what, d in distances.items()
