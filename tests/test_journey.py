@@ -257,3 +257,108 @@ def test_a_frame_model_is_reported_without_draws(journey):
     page = (journey / "runs/families/listen.html").read_text()
     assert "runs/frame is left out: a 'frame' model has no prior to draw from" in page.replace("&#x27;", "'")
     assert "no prior over whole clips" in workbench("generate", "runs/frame", "--out", "d", cwd=journey, code=1)
+
+
+def test_paths_between_sounds_by_name_and_by_file(journey):
+    x = 0.4 * np.sin(2 * np.pi * 300 * np.arange(9000) / 22_050) * np.exp(-np.arange(9000) / 2000)
+    soundfile.write(journey / "mine.wav", x, 22_050)
+    asked = [
+        "-p",
+        "sounds",
+        '["kick", "mine.wav"]',
+        "-p",
+        "others",
+        '["mine.wav"]',
+        "-p",
+        "pairs",
+        "3",
+        "-p",
+        "steps",
+        "3",
+    ]
+    workbench("run", "paths", "-p", "run", "runs/train", *asked, "--out", "runs/paths", cwd=journey)
+    results = json.loads((journey / "runs/paths/run.json").read_text())["results"]
+    least = results["path length, the least"]
+    for kind in ("linear", "spherical", "base", "cross-fade"):
+        assert results[f"path length, {kind}"] >= least > 0, kind
+    text = (journey / "runs/paths/6_paths.ipynb").read_text()
+    assert "mine, transferred" in text and "meso-scale" in text and "nothing in it runs along time" in text
+    said = workbench(
+        "run",
+        "paths",
+        "-p",
+        "run",
+        "runs/train",
+        "-p",
+        "sounds",
+        '["gong"]',
+        "--out",
+        "runs/no-paths",
+        cwd=journey,
+        code=1,
+    )
+    assert "has 'gong' in its name or path" in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("family", "settings", "extra", "wanted"),
+    [
+        ("vq", {"codes": 24, "steps": {"autoencode": 20}}, "codes", {"codes", "drawn", "followed"}),
+        ("stft", {"steps": {"autoencode": 20, "prior": 0}}, "phases", {"predicted", "of noise"}),
+        ("mel", {"steps": {"autoencode": 20, "vocoder": 2, "prior": 0}}, "loudness", set()),
+    ],
+)
+def test_each_family_has_its_notebook(journey, family, settings, extra, wanted):
+    run, out = f"runs/{family}", f"runs/{extra}"
+    asked = [
+        "-p",
+        "store",
+        "stores/a",
+        "-p",
+        "preset",
+        "tiny",
+        "-p",
+        "family",
+        family,
+        "-p",
+        "settings",
+        json.dumps(settings),
+    ]
+    workbench("run", "train", *asked, "--out", run, cwd=journey)
+    name = "runs_of" if extra == "loudness" else "run"
+    workbench(
+        "run",
+        extra,
+        "-p",
+        name,
+        json.dumps([run]) if extra == "loudness" else run,
+        "--out",
+        out,
+        cwd=journey,
+    )
+    results = json.loads((journey / out / "run.json").read_text())["results"]
+    assert wanted <= set(results) and len(results) >= 3, results
+    said = workbench("run", extra, "-p", name, '["runs/train"]' if extra == "loudness" else "runs/train",
+                     "--out", f"{out}-no", cwd=journey, code=1)  # fmt: skip
+    assert "A 'wave' model" in said and "Traceback" not in said
+
+
+def test_a_series_has_paths_too(journey):
+    workbench(
+        "run",
+        "paths",
+        "-p",
+        "run",
+        "runs/vq",
+        "-p",
+        "pairs",
+        "3",
+        "-p",
+        "steps",
+        "3",
+        "--out",
+        "runs/vq-paths",
+        cwd=journey,
+    )
+    text = (journey / "runs/vq-paths/6_paths.ipynb").read_text()
+    assert "morph along time" in text and "curves" in text and "transferred" in text
