@@ -232,8 +232,10 @@ def test_a_series_of_vectors_has_each_its_part_of_the_sound():
     z, other = model.encode(x), x.clone()
     assert z.shape == (1, 8) and model.prior.latent == 8
     other[:, :, 10_000:] = 0
-    same = (model.encode(other) == z).view(4, 2).all(1)
-    assert same[:2].all() and not same[2:].any()
+    changed = (model.encode(other) - z).view(4, 2).abs().amax(1)
+    assert (
+        changed[:2].max() < 0.1 * changed[2:].min()
+    )  # the bands are periodic: a little leaks from the end into the start
     moved = z.clone()
     moved[:, 2:4] += 1
     with torch.no_grad():

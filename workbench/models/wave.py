@@ -35,7 +35,7 @@ class Spectrum(nn.Module):
 
     def __init__(self, length: int, parts: int):
         super().__init__()
-        self.stft = STFT(WINDOW, HOP)
+        self.stft, self.bands = STFT(WINDOW, HOP), BANDS
         self.bins, self.frames = WINDOW // 2 + 1, length // (BANDS * HOP) + 1
         whole = (
             self.frames if parts == 1 else self.frames - 1
@@ -52,7 +52,7 @@ class Spectrum(nn.Module):
     def inverse(self, rows: Tensor) -> Tensor:
         """(B K, size) -> (B, M, bins, frames)"""
         m = self.parts.inverse(rows.unflatten(1, (-1, self.parts.part)), self.parts.count)
-        return F.pad(m, (0, self.frames - self.parts.frames)).unflatten(1, (BANDS, self.bins))
+        return F.pad(m, (0, self.frames - self.parts.frames)).unflatten(1, (self.bands, self.bins))
 
 
 class Encoder(nn.Module):
@@ -128,7 +128,7 @@ class Decoder(nn.Module):
         parts = z.reshape(-1, self.each)
         envelope = self.spectrum.inverse(F.relu(self.envelope(parts)).pow(3.0))
         s = self.spectrum.stft.agree((envelope[:, :, None] * self.excitation).flatten(0, 1), self.iterations)
-        shaped = self.spectrum.stft.inverse(s).reshape(z.shape[0], BANDS, -1)
+        shaped = self.spectrum.stft.inverse(s).reshape(z.shape[0], self.spectrum.bands, -1)
         narrow = self.parts.inverse(self.start(parts).unflatten(1, (-1, self.parts.part)), self.parts.count)
         wave, amplitude = self.out(self.net(narrow)).chunk(2, dim=1)
         return self.pqmf.inverse(wave * torch.sigmoid(amplitude) + shaped) * self.fade
