@@ -23,6 +23,17 @@ from . import pages, runs
 OURS = ("out", "resume", "replace")  # parameters which the command sets itself
 
 
+# ipykernel's own launcher, but for one thing: a kernel that ends while it is interrupted may find its sockets closed, and
+# tornado would show that as a traceback
+LAUNCH = """
+import logging, sys
+sys.path[:1] = []
+logging.getLogger("tornado.general").setLevel(logging.CRITICAL)
+from ipykernel import kernelapp
+kernelapp.launch_new_instance()
+"""
+
+
 @dataclass(frozen=True)
 class Parameter:
     """A name in a notebook's parameters cell: its annotation ("" without one), default (source text) and comment."""
@@ -278,8 +289,8 @@ def _interruptible_kernel(begun: Callable[[], bool]):
     # a kernel spec called python3 may belong to another environment; 50 hides the note that loopback is not encrypted
     argv = [
         sys.executable,
-        "-m",
-        "ipykernel_launcher",
+        "-c",
+        LAUNCH,
         "-f",
         "{connection_file}",
         "--log-level=50",
