@@ -125,6 +125,11 @@ class STFT(nn.Module):
         edge = self.n_fft // 2
         return x[:, None, edge : x.shape[1] - edge]
 
+    def noise(self, length: int, n: int = 1) -> Tensor:
+        """Cells of white noise with magnitude one, the same each time: phases for n clips of this length, (n, 2, F, N)"""
+        s = self.forward(torch.randn(n, 1, length, generator=torch.Generator().manual_seed(0)))
+        return s / s.square().sum(1, keepdim=True).sqrt().clamp_min(1e-3)
+
     def agree(self, s: Tensor, steps: int, momentum: float = 0.99) -> Tensor:
         """(B, 2, F, N) with the same magnitudes and phases on which overlapping frames agree better, by fast Griffin-Lim
         (Perraudin et al., 2013, https://doi.org/10.1109/WASPAA.2013.6701851)."""
@@ -138,7 +143,7 @@ class STFT(nn.Module):
 
 def frames_of(length: int, n_fft: int, hop: int) -> int:
     """How many frames an STFT makes of clips; UsageError where hops do not divide them."""
-    if n_fft % hop or hop > n_fft // 2 or length % hop:
+    if hop < 1 or n_fft % hop or hop > n_fft // 2 or length % hop:
         raise UsageError(
             f"A clip of {length} values does not divide into hops of {hop}, or frames of {n_fft} do not: take a hop that divides both, at "
             f"most half a frame, such as {n_fft // 2}."

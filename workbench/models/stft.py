@@ -75,8 +75,7 @@ class Decoder(nn.Module):
         self.envelope = nn.Linear(latent, self.bins * self.frames)
         nn.init.zeros_(self.envelope.bias)
         self.label = nn.Linear(context, latent, bias=False) if context else None
-        noise = self.stft(torch.randn(1, 1, length, generator=torch.Generator().manual_seed(0)))[0]
-        self.excitation = nn.Parameter(noise / noise.square().sum(0, keepdim=True).sqrt().clamp_min(1e-3))
+        self.excitation = nn.Parameter(self.stft.noise(length)[0])
         steps = len(channels)
         self.narrow = (channels[0], -(-self.bins // 4**steps), -(-self.frames // 2**steps))
         self.start = nn.Linear(latent, channels[0] * self.narrow[1] * self.narrow[2])

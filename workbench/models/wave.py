@@ -105,8 +105,7 @@ class Decoder(nn.Module):
         self.pqmf, self.spectrum = PQMF(BANDS), Spectrum(length, parts)
         self.envelope = nn.Linear(self.each, self.spectrum.size)
         self.label = nn.Linear(context, latent, bias=False) if context else None
-        noise = self.spectrum.stft(torch.randn(BANDS, 1, length // BANDS, generator=torch.Generator().manual_seed(0)))
-        self.excitation = nn.Parameter(noise / noise.square().sum(1, keepdim=True).sqrt().clamp_min(1e-3))
+        self.excitation = nn.Parameter(self.spectrum.stft.noise(length // BANDS, BANDS))
         fade = torch.ones(length)
         fade[-TAIL:] = 0
         fade[-TAIL - FADE : -TAIL] = torch.linspace(1, 0, FADE)
