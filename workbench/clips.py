@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import stores
+from . import descriptors, stores
 from .stores import DataError
 
 if TYPE_CHECKING:
@@ -91,6 +91,12 @@ class Clips:
         """Labels as one-hot (n, C) float32 over `labels`; zeros for a label that training does not know."""
         chosen = np.asarray(self.index.label, dtype=object)[slice(None) if rows is None else rows]
         return (chosen[:, None] == np.array(self.labels, dtype=object)).astype(np.float32)
+
+    def measured(self, scale: Clips) -> np.ndarray:
+        """What the ear measures, `descriptors.NAMES`, in standard deviations of the clips `scale` from their mean: (n, D)"""
+        names = list(descriptors.NAMES)
+        known = scale.index[names]
+        return ((self.index[names] - known.mean()) / known.std().clip(lower=1e-9)).to_numpy()
 
     def named(self, like: str, label: str | None = None) -> np.ndarray:
         """Positions of clips with `like` in path or name, of a label if one is given; refuses where there is none."""

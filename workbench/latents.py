@@ -21,7 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from workbench import descriptors, files, metrics
+from workbench import files, metrics
 from workbench.autoencoder import Autoencoder
 from workbench.data import Clips
 from workbench.errors import UsageError
@@ -168,11 +168,8 @@ def told(model: Autoencoder, clips: Clips, n: int = 256, seed: int = 0) -> pd.Da
         if len(set(labels)) < len(z):
             rows.append(("silhouette of labels", metrics.silhouette(z, labels), 0.0))
     if len(z) >= 3:
-        scale = fit.index[list(descriptors.NAMES)].std().to_numpy().clip(1e-9)
-        heard = held.index[list(descriptors.NAMES)].to_numpy() / scale
-        rows.append(
-            ("distances as descriptors have them, rank correlation", float(spearmanr(pdist(z), pdist(heard))[0]), 0.0)
-        )
+        agreement = float(spearmanr(pdist(z), pdist(held.measured(fit)))[0])
+        rows.append(("distances as descriptors have them, rank correlation", agreement, 0.0))
     if model.prior is not None:
         drawn, c = model.draw(n, seed=seed)
         x = model.render(drawn, c if model.context_spec else None)

@@ -16,7 +16,6 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from workbench import descriptors
 from workbench.autoencoder import Autoencoder, Batch, Stage
 from workbench.data import Clips
 from workbench.errors import UsageError
@@ -135,9 +134,9 @@ def fit_stage(
         torch.manual_seed(seed)
         tables = [stage.prepare(part, part is train) if stage.prepare else None for part in (train, valid)]
         if stage.steps:
-            measured = train.index[list(descriptors.NAMES)]
-            scale = measured.mean(), measured.std().clip(lower=1e-9)
-            data, held = Data(train, model, tables[0], scale, seed), Data(valid, model, tables[1], scale, seed, HELD)
+            heard = [part.measured(train) for part in (train, valid)]
+            data = Data(train, model, tables[0], heard[0], seed)
+            held = Data(valid, model, tables[1], heard[1], seed, HELD)
             Loop(fabric, model, stage, data, held, log).run(keep, seed, state)
 
 
@@ -174,11 +173,17 @@ class Patience:
 class Data:
     """Clips as batches; the order of each pass is a function of (seed, pass) alone.
 
-    scale: mean and standard deviation of each descriptor over the training clips.
+    heard: what the ear measures on them, in standard deviations of the training clips, (n, D).
     """
 
     def __init__(
-        self, clips: Clips, model: Autoencoder, cached: Tensor | None, scale: tuple, seed: int, most: int | None = None
+        self,
+        clips: Clips,
+        model: Autoencoder,
+        cached: Tensor | None,
+        heard: np.ndarray,
+        seed: int,
+        most: int | None = None,
     ):
         self.rows = (
             np.arange(len(clips))
@@ -189,8 +194,7 @@ class Data:
         self.context = torch.from_numpy(clips.context()) if model.labels else None
         self.index = torch.tensor(clips.index["clip"].to_numpy(np.int64))
         self.gain = torch.tensor(clips.index["gain"].to_numpy(np.float32))
-        measured = (clips.index[list(descriptors.NAMES)] - scale[0]) / scale[1]
-        self.heard = torch.tensor(measured.to_numpy(np.float32))
+        self.heard = torch.from_numpy(heard.astype(np.float32))
 
     def batch(self, rows: np.ndarray) -> Batch:
         x = torch.from_numpy(self.clips.audio(rows))[:, None] if self.cached is None else self.cached[rows]
