@@ -42,21 +42,18 @@ def up(inputs: int, outputs: int, stride: int = 4) -> nn.Sequential:
 
 
 class Parts(nn.Module):
-    """A picture (B, M, N) as parts of S frames (B K, M, S), the last one padded, and back; with S = N it is the only one."""
+    """A picture (B, M, N) as parts of S frames (B K, M, S), and back; with S = N it is the only one."""
 
     def __init__(self, frames: int, part: int):
         super().__init__()
-        self.frames, self.part = frames, part
-        self.count = -(-frames // part)
+        self.frames, self.part, self.count = frames, part, frames // part
 
     def forward(self, m: Tensor) -> Tensor:
-        m = F.pad(m, (0, self.count * self.part - self.frames))
         return m.unflatten(2, (self.count, self.part)).transpose(1, 2).flatten(0, 1)
 
     def inverse(self, parts: Tensor, count: int) -> Tensor:
-        """(B K, M, S) -> (B, M, N), or K S frames where K is not that of a clip"""
-        m = parts.unflatten(0, (parts.shape[0] // count, count)).transpose(1, 2).flatten(2)
-        return m[:, :, : self.frames] if count == self.count else m
+        """(B K, M, S) -> (B, M, K S), of any number K of parts"""
+        return parts.unflatten(0, (parts.shape[0] // count, count)).transpose(1, 2).flatten(2)
 
 
 class Vocoder(nn.Module):
@@ -77,9 +74,7 @@ class Vocoder(nn.Module):
         self.out = nn.Conv1d(hidden, 3 * self.bins, 1)
         self.out.weight.data *= 0.02
         nn.init.zeros_(self.out.bias)
-        noise = mel.stft(torch.randn(1, 1, length, generator=torch.Generator().manual_seed(0)))
-        noise = noise / noise.square().sum(1, keepdim=True).sqrt().clamp_min(1e-3)
-        self.register_buffer("noise", noise, persistent=False)
+        self.register_buffer("noise", mel.stft.noise(length), persistent=False)
 
     def forward(self, m: Tensor) -> Tensor:
         more, phase = self.out(self.net(m)).split([self.bins, 2 * self.bins], 1)

@@ -1,4 +1,4 @@
-"""Mel spectrograms, a latent that knows nothing of loudness, and a vocoder at the end of the decoder."""
+"""Mel spectrograms, loudness beside the latent, which is to be told nothing of it, and a vocoder at the decoder's end."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -26,7 +26,7 @@ class Reversed(torch.autograd.Function):
     """The identity, whose gradient comes back times -scale (Ganin and Lempitsky, 2015, https://arxiv.org/abs/1409.7495)."""
 
     @staticmethod
-    def forward(ctx, z: Tensor, scale: float) -> Tensor:
+    def forward(ctx, z: Tensor, scale: float | Tensor) -> Tensor:
         ctx.scale = scale
         return z.view_as(z)
 
@@ -67,10 +67,14 @@ class Encoder(nn.Module):
         return ((parts.pow(6.0).mean((1, 2)) + 1e-9).log()[:, None] - self.loud[0]) / self.loud[1]
 
     def rows(self, x: Tensor) -> Tensor:
-        return self.parts(self.picture(x)).flatten(1)
+        return self.cut(x).flatten(1)
+
+    def cut(self, x: Tensor) -> Tensor:
+        """(B, 1, T) -> its picture in parts (B K, M, S)"""
+        return self.parts(self.picture(x)[:, :, : self.parts.frames])
 
     def forward(self, x: Tensor) -> Tensor:
-        parts = self.parts(self.picture(x))
+        parts = self.cut(x)
         loud = self.loudness(parts)
         principal = (parts.flatten(1) - self.centre - loud * self.slope) @ self.project
         h = self.head(torch.cat([self.net(parts).flatten(1), principal], 1))
@@ -98,16 +102,18 @@ class Decoder(nn.Module):
 
     def picture(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         """-> (B, M, N)"""
-        count = z.shape[2] if z.dim() == 3 else 1
+        series = z.dim() == 3
+        count = z.shape[2] if series else 1
         if self.label is not None:
             assert c is not None, "This decoder is conditional: it needs a context."
             more = self.label(c)
-            z = z + (more[:, :, None] if z.dim() == 3 else more)
-        if z.dim() == 3:
+            z = z + (more[:, :, None] if series else more)
+        if series:
             z = z.transpose(1, 2).flatten(0, 1)
         m = self.envelope(z).unflatten(1, (-1, self.parts.part))
         m = m + self.out(self.net(self.start(z).unflatten(1, self.narrow)))[:, :, : self.parts.part]
-        return self.parts.inverse(F.relu(m), count)
+        m = self.parts.inverse(F.relu(m), count)
+        return F.pad(m, (0, 1)) if series else m
 
     def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         return self.vocoder(self.picture(z, c))
@@ -117,20 +123,24 @@ class Mel(Autoencoder):
     """Variational autoencoder of mel spectrograms with a vocoder, and timbre kept apart from loudness.
 
     The continuous model of Caillon, Bitton, Gatinet and Esling, 2020 (https://arxiv.org/abs/2008.01370): a probe tries to tell the
-    loudness from the latent, and its reversed gradient makes the encoder leave it out; the decoder gets the measured
-    loudness instead. Here it stands as the last coordinate of z, beside L of timbre, so that it can be moved, drawn and kept.
+    loudness from the latent, and its reversed gradient is to make the encoder leave it out; the decoder gets the measured
+    loudness instead. How far that goes is measured by the notebook `loudness`. Here it stands as the last coordinate of z, beside L of
+    timbre, so that it can be moved, drawn and kept.
     """
 
     def __init__(self, settings: dict):
         super().__init__(settings)
         s = self.settings
         frames = frames_of(self.length, s["n_fft"], s["hop"])
-        if s["series"] > frames:
+        series = s["series"] > 1
+        whole = frames - series  # parts go without the last frame, which is centred on the clip's end
+        if whole % s["series"]:
             raise UsageError(
-                f"A series of {s['series']} was asked, of clips that have {frames} frames: lower `series`."
+                f"A series of {s['series']} was asked, of clips that have {whole} frames: take a divisor of these."
             )
         self.timbre, self.latent = s["latent"], s["latent"] + 1
-        parts, series = Parts(frames, -(-frames // s["series"])), s["series"] > 1
+        parts = Parts(whole, whole // s["series"])
+        self.hop = parts.part * s["hop"] if series else None
         try:
             picture = [Picture(self.rate, s["n_fft"], s["hop"], s["mels"]) for _ in range(2)]
         except ValueError as error:
@@ -185,7 +195,7 @@ class Mel(Autoencoder):
                 "error": F.l1_loss(made, wanted) / wanted.mean(),
                 "kl": floored / (z.shape[2] if z.dim() == 3 else 1),
                 "nats": nats,
-                "probe": F.mse_loss(self.probe(Reversed.apply(timbre, probing(step) * told.item())), loud),
+                "probe": F.mse_loss(self.probe(Reversed.apply(timbre, probing(step) * told)), loud),
                 **alike,
             }
 
