@@ -41,7 +41,9 @@ def main(store: str, folder: str = "runs/families") -> None:
             f"{table.convergence['this model']:.3f}",
         ]
         rows.append(" | ".join(cells))
-    print("| family | parameters | numbers per clip | decoding | step of 16 | training | distance | convergence |")
+    print(
+        "| family | parameters | numbers per clip | decoding | first step of 16 | training | distance | convergence |"
+    )
     print("|---|---|---|---|---|---|---|---|")
     for row in rows:
         print(f"| {row} |")

@@ -111,6 +111,17 @@ def test_a_stretch_keeps_the_frames_it_had_and_their_order(made):
         assert 3.8 < lasts < 4.2, name
 
 
+def test_a_hop_is_what_one_latent_moves_by(made):
+    torch.manual_seed(0)
+    parts = models.build("mel", "tiny", length=4096, rate=22_050, series=8).eval()
+    for name, model in {**series_families(made), "mel": parts}.items():
+        x = clip(3)
+        later = torch.cat([x[:, :, model.hop :], torch.zeros(1, 1, model.hop)], 2)
+        z, moved = model.batched(model.encode, x), model.batched(model.encode, later)
+        assert abs(z.shape[2] * model.hop - model.length) <= model.hop, name
+        torch.testing.assert_close(moved[:, :, 3:-5], z[:, :, 4:-4], msg=name, atol=1e-4, rtol=1e-3)
+
+
 def test_a_cross_fade_of_one_steady_sound_is_steady():
     x = torch.ones(5, 1, 400)
     y = paths.cross_faded(x, 0.25)

@@ -26,16 +26,8 @@ __all__ = ["VERSION", "Autoencoder", "Batch", "Schedule", "Stage", "complete", "
 VERSION = 2  # of the saved settings; a change that old files do not survive raises it (2: mixture below the flow)
 KNEE = 0.8  # rendered values beyond it are rounded off towards 1, not cut
 RENDER = 16  # clips a batch when sound is made to be kept: one size, so that a clip is the same in any company
-AT_LEAST_ONE = (
-    "latent",
-    "series",
-    "batch_size",
-    "critic",
-    "frame",
-    "hidden",
-    "codes",
-    "vocoder",
-)  # settings of which none makes no model
+# settings of which none makes no model
+AT_LEAST_ONE = ("latent", "series", "batch_size", "critic", "frame", "hidden", "codes", "vocoder")
 
 Schedule = Callable[[int], float]
 
@@ -103,7 +95,8 @@ class Autoencoder(nn.Module, abc.ABC):
     """A variational autoencoder of whole clips.
 
     A family sets `encoder`: (B, 1, T) -> features (B, H) or (B, H, N), `decoder`: (z, c) -> (B, 1, T), and `prior`,
-    which is None where there is no law of a whole clip's latent to draw from.
+    which is None where there is no law of a whole clip's latent to draw from; where that is a series, also `hop`, the values
+    from one latent to the next.
 
     Arguments:
         settings: what `build` was called with, kept so that a saved model can be built again. `length` (T, values),
@@ -114,6 +107,7 @@ class Autoencoder(nn.Module, abc.ABC):
     encoder: nn.Module
     decoder: nn.Module
     prior: Prior | None
+    hop: int | None = None
 
     def __init__(self, settings: Mapping):
         super().__init__()

@@ -14,7 +14,7 @@ from workbench import descriptors, figures
 from workbench.autoencoder import Autoencoder
 from workbench.data import Clips
 from workbench.errors import UsageError
-from workbench.models.vq import Vq, loudest
+from workbench.models.vq import FLOOR, HEARD, Vq, loudest
 
 __all__ = ["MEASURED", "Synthesis", "analyse", "check", "curve", "drawn", "follow", "in_order", "picture", "synthesise"]
 
@@ -22,7 +22,6 @@ MEASURED = ("centroid", "bandwidth", "pitch")
 FRAMES = 32  # of one code in a row, by which it is measured
 LEVEL = 0.1  # root mean square of what is measured
 LOWEST = 40.0  # Hz, of a pitch
-QUIET = 1e-3  # of the loudest frame: below it nothing is heard
 
 
 def check(model: Autoencoder) -> None:
@@ -38,7 +37,7 @@ def steady(model: Vq, numbers: np.ndarray, level: float | np.ndarray = LEVEL) ->
     codes = model.codebook(torch.as_tensor(numbers))
     window = model.encoder.stft.window.square().sum()  # by Parseval, of a frame's magnitudes and its values
     gain = torch.as_tensor(level, dtype=codes.dtype).expand(codes.shape[0], codes.shape[2]) * window.sqrt()
-    return torch.cat([codes, gain.clamp_min(1e-6).log()[:, None]], 1)
+    return torch.cat([codes, gain.clamp_min(FLOOR).log()[:, None]], 1)
 
 
 def sound(model: Vq, numbers: np.ndarray, level: float | np.ndarray = LEVEL) -> np.ndarray:
@@ -141,7 +140,7 @@ def synthesise(
     level = np.full(target.shape, level)
     x = sound(model, numbers[None], level[None])[0]
     found = curve(x, model.rate, descriptor, model.encoder.stft.hop)[: len(target)]
-    return Synthesis(x, numbers, target, found, level > QUIET * level.max(), descriptor)
+    return Synthesis(x, numbers, target, found, level > HEARD * level.max(), descriptor)
 
 
 def drawn(model: Vq, table: pd.DataFrame, values: Sequence[float], descriptor: str) -> np.ndarray:

@@ -176,7 +176,7 @@ class Codes(Posterior):
 
     def kl_standard(self, z: Tensor | None = None) -> Tensor:
         """From the uniform law over all series, as there is no N(0, I) of codes: N log size"""
-        return torch.full((len(self.numbers), 1), self.numbers.shape[1] * math.log(self.size))
+        return self.mean.new_full((len(self.numbers), 1), self.numbers.shape[1] * math.log(self.size))
 
 
 def standard_log_prob(z: Tensor) -> Tensor:

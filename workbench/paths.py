@@ -26,6 +26,7 @@ from workbench.autoencoder import Autoencoder
 from workbench.data import Clips
 from workbench.distributions import FlowPrior, keyed_noise
 from workbench.errors import UsageError
+from workbench.flows import KINDS
 
 __all__ = [
     "Smoothness",
@@ -89,7 +90,7 @@ def between(
     if kind not in kinds(model):
         raise UsageError(
             f"A '{model.family}' model with this prior has no path '{kind}'; it has {', '.join(kinds(model))}"
-            + ("" if kind != "base" else ": the base space is that of a flow prior (realnvp, maf, spline)")
+            + ("" if kind != "base" else ": the base space is that of a flow prior (" + ", ".join(KINDS) + ")")
             + "."
         )
     mixed = None if c is None else straight(c[0], c[1], t)
@@ -202,9 +203,8 @@ def weighted(model: Autoencoder, a: Tensor, b: Tensor, t: Tensor, seed: int = 0)
 
 def later(model: Autoencoder, x: Tensor, times: int) -> Tensor:
     """A clip x (1, 1, T) that begins 0, 1 / times, 2 / times, ... of a frame later, (times, 1, T)"""
-    hop = model.length / model.encode(x).shape[2]
     x = F.pad(x, (0, model.length))
-    return torch.cat([x[:, :, (k := round(i * hop / times)) : k + model.length] for i in range(times)])
+    return torch.cat([x[:, :, (k := round(i * model.hop / times)) : k + model.length] for i in range(times)])
 
 
 def interleaved(z: Tensor) -> Tensor:
@@ -332,7 +332,8 @@ def smoothness(model: Autoencoder, clips: Clips, pairs: int = 32, steps: int = 1
     c = torch.from_numpy(held.context(rows.ravel())).unflatten(0, (pairs, 2)) if model.labels else None
     t = torch.linspace(0, 1, steps + 1)
 
-    def lengths(way: Callable[[int], Tensor]) -> np.ndarray:
+    def lengths(way: Callable[[int], Tensor]) -> tuple[np.ndarray, np.ndarray]:
+        """Of each pair: the path's length, and the least between its ends."""
         d = np.stack([descriptors.matrix(way(i)[:, 0].numpy(), model.rate) / spread for i in range(pairs)])
         return np.square(np.diff(d, axis=1)).sum((1, 2)) * steps, np.square(d[:, -1] - d[:, 0]).sum(1)
 

@@ -55,7 +55,7 @@ class Frame(Autoencoder):
             raise UsageError(
                 f"A clip of {self.length} values does not divide into half frames of {s['frame'] / 2:g}; use a power of two up to 4096."
             )
-        self.latent = s["latent"]
+        self.latent, self.hop = s["latent"], s["frame"] // 2
         self.encoder = Encoder(s["frame"], s["hidden"], self.latent)
         self.decoder = Decoder(s["frame"], s["hidden"], self.latent, len(self.context_spec))
 

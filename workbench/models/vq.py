@@ -13,9 +13,9 @@ from workbench.distributions import Codes, Posterior
 from workbench.errors import UsageError
 from workbench.losses import spectral_distance
 from workbench.nn import Residual, principal_components, seen
-from workbench.representations import STFT
+from workbench.representations import STFT, frames_of
 
-__all__ = ["PRESETS", "TINY", "Vq", "build", "loudest"]
+__all__ = ["FLOOR", "HEARD", "PRESETS", "TINY", "Vq", "build", "loudest"]
 
 POWER = 1 / 3  # of magnitudes: how loudness grows (Stevens, 1957)
 FLOOR = 1e-6  # of a frame's gain, in rms magnitude: a silent frame is the same code at any level
@@ -119,9 +119,7 @@ class Decoder(nn.Module):
         self.out = nn.Conv1d(hidden, bins, 1)
         self.out.weight.data *= 0.02
         nn.init.zeros_(self.out.bias)
-        noise = self.stft(torch.randn(1, 1, length, generator=torch.Generator().manual_seed(0)))
-        noise = noise / noise.square().sum(1, keepdim=True).sqrt().clamp_min(1e-3)
-        self.register_buffer("noise", noise, persistent=False)
+        self.register_buffer("noise", self.stft.noise(length), persistent=False)
 
     def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         timbre, gain = z[:, : self.latent], z[:, self.latent :].exp()
@@ -144,11 +142,8 @@ class Vq(Autoencoder):
     def __init__(self, settings: dict):
         super().__init__(settings)
         s = self.settings
-        if s["n_fft"] % 2 or self.length % (s["n_fft"] // 2):
-            raise UsageError(
-                f"A clip of {self.length} values does not divide into half frames of {s['n_fft'] / 2:g}; use a power of two up to 4096."
-            )
-        self.latent = s["latent"]
+        self.latent, self.hop = s["latent"], s["n_fft"] // 2
+        frames_of(self.length, s["n_fft"], self.hop)
         self.encoder = Encoder(self.latent, s["n_fft"], s["hidden"])
         self.codebook = Codebook(s["codes"], self.latent)
         self.decoder = Decoder(
