@@ -97,7 +97,7 @@ def spectra(model, clips) -> dict[str, np.ndarray]:
     held = clips.split("test")
     rows = np.array([np.flatnonzero(held.index.label == label)[SEED] for label in SHOWN])
     x = torch.from_numpy(held.audio(rows))[:, None]
-    c = torch.from_numpy(held.context(rows)) if model.context_spec else None
+    c = model.context_of(held, rows)
     back = model.render(model.batched(model.encode, x), c)
     drawn = torch.cat([model.sample(1, label=label, seed=SEED) for label in SHOWN])
     sounds = torch.cat([x, back, drawn])[:, 0].numpy()

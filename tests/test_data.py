@@ -9,10 +9,12 @@ import tarfile
 import zipfile
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 
 from workbench import audio, data, descriptors, packs, splits, stores
+from workbench.clips import told
 from workbench.errors import UsageError
 
 RATE = 22_050
@@ -305,6 +307,10 @@ def test_tables_beside_the_files(tmp_path):
     (folder / "Machine 5" / "corrections.csv").write_text("path,action\nbd/bd0.wav,exclude\n")
     (folder / "Machine 4" / "attributes.csv").write_text("file;label\n")
     clips = build(folder, tmp_path / "store")
+    spec = ("thump", "tags: dark", "tags: bright", "octave: 9")
+    said = dict(zip(clips.index.path, clips.context(spec=spec).tolist(), strict=True))
+    assert said["Machine 0/bd/bd0.wav"][:3] == [1, 1, 0] and said["Machine 1/sd/sd1.wav"][:3] == [0, 0, 1]
+    assert clips.context([0, 2]).shape == (2, len(clips.labels)) and clips.context([0, 2], spec).shape == (2, 4)
     index = clips.index.set_index("path")
     assert index.label["Machine 0/bd/bd0.wav"] == "thump" and index.attribute_tags["Machine 0/bd/bd0.wav"] == "dark"
     assert index.label["Machine 1/sd/sd1.wav"] == "snare" and index.attribute_tags["Machine 1/sd/sd1.wav"] == "bright"
@@ -558,3 +564,27 @@ def test_the_built_in_pack(tmp_path, monkeypatch):
     assert build("synthetic", tmp_path / "store", seconds=0.5).index.equals(clips.index)
     few = build("synthetic", tmp_path / "few", seconds=0.5, labels=["kick", "hat open"])
     assert few.labels == ("hat open", "kick") and len(few) + len(few.rejects) == len(small)
+
+
+def test_what_is_known_of_a_clip_beside_its_label():
+    index = pd.DataFrame(
+        {
+            "pitch": [440.0, 8.2, 262.0, 100.0, 0.0],
+            "pitch_confidence": [0.9, 1.0, 0.99, 0.3, 1.0],
+            "attribute_style": ["Soft", "", None, "loud; rim", "a,b"],
+        }
+    )
+    assert told(index) == [
+        {"pitch class: A", "octave: 4", "style: soft"},
+        {"pitch class: C", "octave: -1"},
+        {"pitch class: C", "octave: 4"},
+        {"style: loud", "style: rim"},
+        {"style: a", "style: b"},
+    ]
+
+
+def test_attributes_are_those_of_enough_training_clips(clips):
+    words = clips.attributes(least=2)
+    held = clips.split("train").context(spec=words).sum(0)
+    assert any(word.startswith("octave: ") for word in words) and (held >= 2).all()
+    assert set(clips.attributes(least=3)) == {word for word, n in zip(words, held, strict=True) if n >= 3}

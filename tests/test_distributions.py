@@ -147,6 +147,8 @@ def test_an_unknown_label_is_the_mean_over_labels(kind, latents):
     mixed = torch.eye(C).double()[[0, 1, 2, 0, 1]]
     mixed[0] = 0
     torch.testing.assert_close(p.log_prob(z, mixed)[:1], p.log_prob(z)[:1])
+    more = torch.cat([mixed, torch.ones(5, 2).double()], 1)  # what a decoder sees beside labels
+    assert torch.equal(p.log_prob(z, more), p.log_prob(z, mixed)) and torch.equal(p.sample(5, more), p.sample(5, mixed))
 
 
 def test_gaussian_prior_of_one_label_is_the_sample_covariance(latents):

@@ -5,7 +5,7 @@ import plotly.graph_objects as go
 import pytest
 import torch
 
-from workbench import descriptors, latent_map, latents, runs
+from workbench import descriptors, latent_map, latents, models, runs
 from workbench.errors import UsageError
 from workbench.instrument import Instrument
 
@@ -32,6 +32,14 @@ def test_a_chart_is_kept_and_its_neighbours_are_neighbours(model, clips, source,
     assert chart.clips.shape == (len(clips), 2) and chart.draws.shape == (40, 2) and chart.trust > 0.7
     assert torch.equal(chart.z, model.draw(40, seed=0)[0])
     assert latents.chart(model, clips, source, 3, draws=40).clips.shape == (len(clips), 3)
+
+
+def test_a_latent_of_three_dimensions_is_its_own_map(clips):
+    torch.manual_seed(0)
+    small = models.build("stft", "tiny", length=clips.length, rate=clips.rate, labels=clips.labels, latent=3).eval()
+    small.stages()[0].prepare(clips.split("train"), True)
+    chart = latents.chart(small, clips, dimensions=3, draws=5)
+    assert np.array_equal(chart.clips, small.latents(clips).numpy()) and chart.trust == 1
 
 
 @pytest.mark.parametrize(

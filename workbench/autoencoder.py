@@ -6,7 +6,7 @@ import hashlib
 import importlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -101,7 +101,8 @@ class Autoencoder(nn.Module, abc.ABC):
     Arguments:
         settings: what `build` was called with, kept so that a saved model can be built again. `length` (T, values),
             `rate` (Hz), `labels` (what the columns of the prior's context mean) and `conditional` (does the decoder
-            see the label too?) are common to all families.
+            see the label too?) are common to all families. A decoder whose family has the setting `attributes` (words of
+            `Clips.attributes`) sees these too, in columns after the labels.
     """
 
     encoder: nn.Module
@@ -115,7 +116,7 @@ class Autoencoder(nn.Module, abc.ABC):
         self.settings = dict(settings)
         self.length, self.rate = int(settings["length"]), int(settings["rate"])
         self.labels = tuple(settings["labels"])
-        self.context_spec = self.labels if settings["conditional"] else ()
+        self.context_spec = self.labels + tuple(settings.get("attributes", ())) if settings["conditional"] else ()
         if settings["conditional"] and not self.labels:
             raise UsageError(
                 "A conditional decoder needs labels, but the store has none; leave `conditional` off or label the clips."
@@ -140,8 +141,13 @@ class Autoencoder(nn.Module, abc.ABC):
         return self.posterior(x, c).mean
 
     def decode(self, z: Tensor, c: Tensor | None = None) -> Tensor:
-        """z -> (B, 1, T); c (B, C) counts only where the decoder is conditional."""
-        return self.decoder(z, c if self.context_spec else None)
+        """z -> (B, 1, T); c (B, C) counts only where the decoder is conditional, and may end after the labels."""
+        return self.decoder(z, self.wide(c) if self.context_spec else None)
+
+    def wide(self, c: Tensor | None) -> Tensor | None:
+        """A context (B, C) with all columns that the decoder has: zeros, not known, for those after its end."""
+        more = len(self.context_spec or self.labels) - (0 if c is None else c.shape[1])
+        return c if c is None or more <= 0 else nn.functional.pad(c, (0, more))
 
     def check(self, clips: Clips) -> None:
         """Refuse clips of another length, rate or other labels than the model was made for."""
@@ -192,12 +198,23 @@ class Autoencoder(nn.Module, abc.ABC):
 
     # ------------------------------------------------------------------------------------------------- new sounds
 
-    def context(self, label: str, n: int) -> Tensor:
-        """n rows of the context that means `label`, (n, C)."""
+    def context_of(self, clips: Clips, rows: slice | Sequence[int] | None = None) -> Tensor | None:
+        """What the store knows of clips that this model takes in, (n, C); None for a model without labels."""
+        spec = self.context_spec or self.labels
+        return torch.from_numpy(clips.context(rows, spec)) if spec else None
+
+    def context(self, label: str, n: int, attributes: Sequence[str] = ()) -> Tensor:
+        """n rows of the context that means `label` and these attributes, (n, C)."""
         if label not in self.labels:
             known = ", ".join(self.labels) or "none: it was trained without labels"
             raise UsageError(f"The model knows no label '{label}'; it knows {known}.")
-        return nn.functional.one_hot(torch.full((n,), self.labels.index(label)), len(self.labels)).float()
+        spec = self.context_spec or self.labels
+        if unknown := set(attributes) - set(spec):
+            known = ", ".join(spec[len(self.labels) :]) or "none"
+            raise UsageError(f"The decoder knows no attribute {', '.join(sorted(unknown))}; it knows {known}.")
+        c = torch.zeros(n, len(spec))
+        c[:, [spec.index(word) for word in (label, *attributes)]] = 1
+        return c
 
     def draw(
         self, n: int, c: Tensor | None = None, seed: int = 0, temperature: float = 1.0
@@ -213,7 +230,7 @@ class Autoencoder(nn.Module, abc.ABC):
             raise UsageError(
                 f"A '{self.family}' model has no prior over whole clips, so nothing can be drawn; use a single-vector family."
             )
-        c = self.prior.labels(n, seed) if c is None else c
+        c = self.wide(self.prior.labels(n, seed) if c is None else c)
         with torch.inference_mode():
             return self.prior.sample(n, c, seed, temperature).clone(), c
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Clips", "listed"]
+
+SURE = 0.8  # confidence from which a clip's pitch counts as known
+CLASSES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 
 
 class Clips:
@@ -87,10 +92,24 @@ class Clips:
         numbers = self._rows[slice(None) if rows is None else rows]
         return stores.gather(self.store, "vectors", numbers).astype(np.float32)
 
-    def context(self, rows: slice | Sequence[int] | np.ndarray | None = None) -> np.ndarray:
-        """Labels as one-hot (n, C) float32 over `labels`; zeros for a label that training does not know."""
-        chosen = np.asarray(self.index.label, dtype=object)[slice(None) if rows is None else rows]
-        return (chosen[:, None] == np.array(self.labels, dtype=object)).astype(np.float32)
+    def context(
+        self, rows: slice | Sequence[int] | np.ndarray | None = None, spec: Sequence[str] | None = None
+    ) -> np.ndarray:
+        """What holds of clips, (n, C) float32 of 0 and 1: a column for each word of `spec`, labels or `attributes`.
+
+        By default the labels. A row of zeros is a label that training does not know; an attribute is 0 where nothing is known, too.
+        """
+        chosen = self.index.iloc[slice(None) if rows is None else rows]
+        spec = self.labels if spec is None else spec
+        labels = np.asarray(chosen.label, dtype=object)[:, None] == np.array([*spec, None], dtype=object)[:-1]
+        if not set(spec) <= set(self.labels):
+            labels |= np.array([[word in words for word in spec] for words in told(chosen)], dtype=bool)
+        return labels.astype(np.float32)
+
+    def attributes(self, least: int = 8) -> tuple[str, ...]:
+        """What is known of at least so many training clips beside their label: "octave: 3", "pitch class: C", "style: soft", ..."""
+        count = Counter(word for words in told(self.split("train").index) for word in words)
+        return tuple(sorted(word for word, n in count.items() if n >= least))
 
     def measured(self, scale: Clips) -> np.ndarray:
         """What the ear measures, `descriptors.NAMES`, in standard deviations of the clips `scale` from their mean: (n, D)"""
@@ -141,3 +160,17 @@ class Clips:
 
 def listed(labels: Sequence[str]) -> list[str]:
     return sorted({labels} if isinstance(labels, str) else set(labels))
+
+
+def told(index: pd.DataFrame) -> list[set[str]]:
+    """What is known of each clip beside its label, as words: pitch class and octave, and what `attributes.csv` says."""
+    words: list[set[str]] = [set() for _ in range(len(index))]
+    known = (index.pitch_confidence >= SURE) & (index.pitch > 0)
+    for i in np.flatnonzero(known):
+        note = round(69 + 12 * np.log2(index.pitch.iloc[i] / 440))
+        words[i] |= {f"pitch class: {CLASSES[note % 12]}", f"octave: {note // 12 - 1}"}
+    for column in index.columns[index.columns.str.startswith("attribute_")]:
+        kind = column.removeprefix("attribute_")
+        for i, cell in enumerate(index[column].fillna("")):
+            words[i] |= {f"{kind}: {value.strip().lower()}" for value in re.split("[;,|]", cell) if value.strip()}
+    return words

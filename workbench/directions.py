@@ -82,7 +82,7 @@ def by_base(model: Autoencoder, clips: Clips, folder: Path | None = None, seed: 
 def known(model: Autoencoder, clips: Clips, folder: Path | None) -> tuple[Tensor, Tensor | None]:
     """Latents of the training clips, and their labels."""
     rows = np.flatnonzero(clips.index.split == "train")
-    return latents.codes(model, clips, folder)[rows], torch.from_numpy(clips.context(rows)) if model.labels else None
+    return latents.codes(model, clips, folder)[rows], model.context_of(clips, rows)
 
 
 def by_change(
@@ -160,7 +160,7 @@ def measurements(model: Autoencoder, clips: Clips, folder: Path | None = None, s
 
     def some(splits: tuple[str, ...], most: int) -> tuple[Tensor, Tensor | None]:
         rows = np.sort(rng.permutation(np.flatnonzero(clips.index.split.isin(splits)))[:most])
-        return codes[rows], torch.from_numpy(clips.context(rows)) if model.context_spec else None
+        return codes[rows], model.context_of(clips, rows)
 
     z, c = some(("train",), 1000)
     heard = hear(model, z, c)

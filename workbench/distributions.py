@@ -205,6 +205,8 @@ def kl(posterior: Posterior, z: Tensor, free_bits: float = 0.0) -> tuple[Tensor,
 class Prior(nn.Module, abc.ABC):
     """p(z) or p(z | c) of latents (B, L); c (B, C) is one row per clip that sums to one, a label or a mix of labels.
 
+    What a decoder sees beside labels comes in further columns, which are of no matter here.
+
     Arguments:
         latent: L. contexts: C, 0 for a prior that knows no labels.
     """
@@ -235,6 +237,7 @@ class Prior(nn.Module, abc.ABC):
             rows = torch.eye(self.contexts, dtype=z.dtype, device=z.device)
             each = [self.conditional_log_prob(z, r.expand(len(z), -1)) for r in rows]
             return torch.logsumexp(torch.stack(each) + self.frequency.clamp_min(1e-12).log()[:, None], 0)
+        c = self.labelled(c)
         known = c.sum(1) > 0
         if known.all():
             return self.conditional_log_prob(z, c)
@@ -248,7 +251,11 @@ class Prior(nn.Module, abc.ABC):
         """n latents (n, L); row i is a function of (seed, i). Without c, a prior that knows labels draws them too."""
         noise = keyed_noise([seed, 0], range(n), self.noise_size).to(self.frequency)
         noise[:, : self.latent] *= temperature  # what picks a mixture's component stays as it is
-        return self.transport(noise, self.labels(n, seed) if c is None else c)
+        return self.transport(noise, self.labels(n, seed) if c is None else self.labelled(c))
+
+    def labelled(self, c: Tensor | None) -> Tensor | None:
+        """The columns of c that are labels, or None for a prior without"""
+        return c[:, : self.contexts] if c is not None and self.contexts else None
 
     def labels(self, n: int, seed: int) -> Tensor | None:
         """One-hot labels (n, C) after p(c), keyed like the draws."""
@@ -369,10 +376,10 @@ class FlowPrior(Prior):
 
     def to_base(self, z: Tensor, c: Tensor | None) -> Tensor:
         """Latents (B, L) as points of the space in which the flow's mixture lives."""
-        return self.flow((z - self.centre) / self.scale, c)[0]
+        return self.flow((z - self.centre) / self.scale, self.labelled(c))[0]
 
     def from_base(self, u: Tensor, c: Tensor | None) -> Tensor:
-        return self.flow.inverse(u, c)[0] * self.scale + self.centre
+        return self.flow.inverse(u, self.labelled(c))[0] * self.scale + self.centre
 
     def transport(self, noise: Tensor, c: Tensor | None) -> Tensor:
         return self.from_base(self.mixture.transport(noise, c), c)

@@ -176,7 +176,7 @@ def gather(model: Autoencoder, at: Reference, seed: int = 0) -> Evidence:
 
     x = clips.audio(at.held)
     z, c = model.draw(n, seed=seed)
-    heard = torch.from_numpy(clips.context(at.held)) if model.labels else None
+    heard = model.context_of(clips, at.held)
     kept = model.batched(model.encode, torch.from_numpy(x)[:, None])
     label = clips.index.label.to_numpy()
     labels = rng.permutation(sorted(set(label[at.fit])))

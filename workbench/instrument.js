@@ -207,7 +207,7 @@ function render({ model, el }) {
       for (let i = 0; i < m.pads; i++)
         make(rack, "button", { className: "pad", textContent: i + 1, onclick: () => { player.wake(); hit(i); }, oncontextmenu: (e) => { e.preventDefault(); put(i); } });
       corners.forEach((select, i) => { select.replaceChildren(...[...Array(m.pads).keys()].map((p) => new Option(p + 1, p))); select.value = i; });
-      if (m.morph) m.labels.forEach((l, i) => {
+      m.morph.forEach((l, i) => {
         const slider = make(make(morph, "label", {}, l), "input", { type: "range", min: 0, max: 1, step: 0.01, value: 0, style: "width:80px", onpointerdown: grab, onkeydown: grab });
         slider.oninput = () => { labels[i] = +slider.value; move(); };
       });

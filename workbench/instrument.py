@@ -195,7 +195,7 @@ class Instrument(Answering):
         return {
             "rate": self.model.rate,
             "labels": list(self.model.labels),
-            "morph": bool(self.model.context_spec),
+            "morph": list(self.model.context_spec),
             "pads": PADS,
             "axes": {name: {"names": a.names, "effects": a.effects, "note": a.note} for name, a in self.axes.items()},
             "share": [round(s, 4) for s in self.share.tolist()],
@@ -215,7 +215,7 @@ class Instrument(Answering):
         if row is None:
             row = int(self.random.choice(self.clips.named(like, label)))
         z = self.z[row : row + 1]
-        c = torch.from_numpy(self.clips.context([row])) if self.model.labels else None
+        c = self.model.context_of(self.clips, [row])
         return State(z, self.known(z, c), self.called(row), z)
 
     def called(self, row: int) -> str:
@@ -248,7 +248,7 @@ class Instrument(Answering):
         with torch.inference_mode():
             nats = [float(self.model.prior.log_prob(z, r[None])) for r in rows]
         best = int(np.argmax(np.array(nats) + self.model.prior.frequency.clamp_min(1e-12).log().numpy()))
-        return rows[best : best + 1]
+        return self.model.wide(rows[best : best + 1])
 
     # ------------------------------------------------------------------------------------------------- moves
 
@@ -262,7 +262,8 @@ class Instrument(Answering):
         c = now.c
         if labels and self.model.context_spec:
             weights = torch.tensor([labels]).clamp_min(0)
-            c = weights / weights.sum() if weights.sum() > 0 else c
+            words = weights[:, : len(self.model.labels)]  # a mix of labels sums to one; attributes go their own ways
+            c = torch.cat([words / words.sum(), weights[:, words.shape[1] :]], 1) if words.sum() > 0 else c
         anchor = now.anchor if now.axes == axes or not now.axes else now.z
         return self.begin(
             replace(

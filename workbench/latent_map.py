@@ -147,7 +147,8 @@ class LatentMap(Answering):
         rows, weights = latents.near(chart.clips, np.array([x, y], np.float32), NEIGHBOURS)
         weights = torch.from_numpy(weights)
         z = (weights[:, None] * play.z[rows]).sum(0, keepdim=True)
-        c = weights[None] @ torch.from_numpy(play.clips.context(rows)) if play.model.labels else None
+        c = play.model.context_of(play.clips, rows)
+        c = None if c is None else weights[None] @ c
         names = [f"{play.called(row)} of {play.clips.index.pack.iloc[row]}" for row in rows[:3]]
         state = State(z, play.known(z, c), f"near {play.called(rows[0])}", z)
         said = f"Between clips: the mean of the {len(rows)} nearest latents on the map, the nearer the heavier ({', '.join(names)}, ...)."

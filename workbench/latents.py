@@ -102,7 +102,7 @@ def usage(model: Autoencoder, clips: Clips, n: int = 128, seed: int = 0) -> Usag
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.permutation(len(clips))[:n])
     x = torch.from_numpy(clips.audio(rows))[:, None]
-    c = torch.from_numpy(clips.context(rows)) if model.context_spec else None
+    c = model.context_of(clips, rows)
     h = model.batched(model.encoder, x)
     z = model.batched(lambda f: model.posterior_of(f).mean, h)
     kl = model.batched(
@@ -297,7 +297,7 @@ def chart(
 
     UMAP (McInnes, Healy and Melville, 2018, https://arxiv.org/abs/1802.03426) by Euclidean distance of posterior means.
     Draws are laid out together with the clips: placed afterwards, among their neighbours, they would seem to lie among
-    clips wherever they are.
+    clips wherever they are. A latent of as many dimensions as the map has is shown as it is.
     """
     if dimensions not in (2, 3) or neighbours < 2 or draws < 0:
         raise UsageError(
@@ -314,6 +314,8 @@ def chart(
         )
 
     def fit() -> Tensor:
+        if z.shape[1] == dimensions:
+            return torch.from_numpy(z)  # it is its own map
         import umap  # compiles itself for seconds: only who has no map yet waits for it
 
         print(f"Laying out {len(z):,} latents in {dimensions} dimensions; this is done once ...")

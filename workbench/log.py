@@ -56,7 +56,7 @@ class Log(contextlib.AbstractContextManager):
 
     def hear(self, stage: Stage, model: Autoencoder, held: Clips) -> None:
         x = torch.from_numpy(held.audio(np.arange(min(4, len(held)))))[:, None]
-        c = torch.from_numpy(held.context(np.arange(len(x)))) if model.context_spec else None
+        c = model.context_of(held, slice(len(x)))
         sounds = {"original": x, "reconstruction": model.render(model.batched(model.encode, x), c)}
         if model.prior is not None and stage.name == "prior":
             sounds["draw"] = model.sample(4)

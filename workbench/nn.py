@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from workbench.data import Clips
 from workbench.representations import Mel
 
-__all__ = ["Parts", "Residual", "Vocoder", "down", "principal_components", "seen", "up"]
+__all__ = ["Parts", "Residual", "Vocoder", "down", "principal_components", "seen", "some", "up"]
 
 SEEN = 2048  # clips at most in which a model looks for where to start
 
@@ -87,11 +87,15 @@ class Vocoder(nn.Module):
         return self.mel.stft.inverse(self.mel.stft.agree(s, self.iterations))
 
 
+def some(clips: Clips) -> Tensor:
+    """Positions of a random subset of clips, so that memory stays bounded, (M,)"""
+    return torch.randperm(len(clips), generator=torch.Generator().manual_seed(0))[:SEEN].sort().values
+
+
 def seen(clips: Clips, view: Callable[[Tensor], Tensor], device: torch.device) -> Tensor:
-    """Rows (M, D) that `view` makes of clips, (B, 1, T) -> rows: of a random subset, so that memory stays bounded."""
-    rows = torch.randperm(len(clips), generator=torch.Generator().manual_seed(0))[:SEEN].sort().values
+    """Rows (M, D) that `view` makes of `some` clips, (B, 1, T) -> rows"""
     with torch.no_grad():
-        parts = (torch.from_numpy(clips.audio(r.numpy()))[:, None].to(device) for r in rows.split(64))
+        parts = (torch.from_numpy(clips.audio(r.numpy()))[:, None].to(device) for r in some(clips).split(64))
         return torch.cat([view(x).cpu() for x in parts])
 
 

@@ -329,7 +329,7 @@ def smoothness(model: Autoencoder, clips: Clips, pairs: int = 32, steps: int = 1
     spread, rng = fit.std().to_numpy().clip(1e-9), np.random.default_rng(seed)
     rows = np.array([rng.choice(len(held), 2, replace=False) for _ in range(pairs)])
     z = model.batched(model.encode, torch.from_numpy(held.audio(rows.ravel()))[:, None]).unflatten(0, (pairs, 2))
-    c = torch.from_numpy(held.context(rows.ravel())).unflatten(0, (pairs, 2)) if model.labels else None
+    c = None if not model.labels else model.context_of(held, rows.ravel()).unflatten(0, (pairs, 2))
     t = torch.linspace(0, 1, steps + 1)
 
     def lengths(way: Callable[[int], Tensor]) -> tuple[np.ndarray, np.ndarray]:

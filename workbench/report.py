@@ -83,7 +83,7 @@ def side_by_side(model: Autoencoder, clips: Clips, n: int, seed: int = 0) -> tup
     """Originals and their reconstructions in turn, (2 n, T), and a title for each."""
     rows = clips.some(n, seed)
     x = torch.from_numpy(clips.audio(rows))[:, None]
-    c = torch.from_numpy(clips.context(rows)) if model.context_spec else None
+    c = model.context_of(clips, rows)
     y = model.render(model.batched(model.encode, x), c)
     distance, named = spectral_distance(x, y), clips.index.iloc[rows]
     titles = [
@@ -148,7 +148,7 @@ def reconstructions(model: Autoencoder, clips: Clips) -> tuple[pd.DataFrame, np.
     fit, held = clips.split("train"), clips.split("test")
     rows = np.linspace(0, len(held) - 1, min(len(held), MOST)).astype(int)
     x = torch.from_numpy(held.audio(rows))[:, None]
-    c = torch.from_numpy(held.context(rows)) if model.context_spec else None
+    c = model.context_of(held, rows)
     z = model.batched(model.encode, x)
     some = np.random.default_rng(0).permutation(len(fit))[:PCA_CLIPS]
     numbers = z[0].numel()

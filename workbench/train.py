@@ -191,7 +191,7 @@ class Data:
             else np.linspace(0, len(clips) - 1, most).astype(int)
         )
         self.clips, self.cached, self.seed = clips, cached, seed
-        self.context = torch.from_numpy(clips.context()) if model.labels else None
+        self.context = model.context_of(clips)
         self.index = torch.tensor(clips.index["clip"].to_numpy(np.int64))
         self.gain = torch.tensor(clips.index["gain"].to_numpy(np.float32))
         self.heard = torch.from_numpy(heard.astype(np.float32))

@@ -1,6 +1,7 @@
 """Families of autoencoders, one file each; a file that is here is known."""
 
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Mapping
 
@@ -13,11 +14,16 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__)))
 
 
-def build(family: str, preset: str | None = None, **settings):
-    """A new model of a family; `settings` win over those of the preset, also within a mapping such as `steps`."""
+def found(family: str):
+    """The module of a family; UsageError for one that is not there."""
     if family not in names():
         raise UsageError(f"There is no family '{family}'; known are {', '.join(names())}.")
-    module = importlib.import_module(f"{__name__}.{family}")
+    return importlib.import_module(f"{__name__}.{family}")
+
+
+def build(family: str, preset: str | None = None, **settings):
+    """A new model of a family; `settings` win over those of the preset, also within a mapping such as `steps`."""
+    module = found(family)
     if preset is not None and preset not in module.PRESETS:
         raise UsageError(f"The family '{family}' has no preset '{preset}'; it has {', '.join(module.PRESETS)}.")
     base = module.PRESETS[preset] if preset else {}
@@ -26,10 +32,16 @@ def build(family: str, preset: str | None = None, **settings):
 
 
 def for_clips(clips, family: str, preset: str | None = None, settings: Mapping | None = None):
-    """A new model for the clips of a store, which sets length, rate and labels."""
+    """A new model for the clips of a store, which sets length, rate and labels, and the attributes where a family takes them."""
     fixed = {"length": clips.length, "rate": clips.rate, "labels": clips.labels}
     if asked := sorted(set(fixed) & set(settings or ())):
         raise UsageError(
             f"`{asked[0]}` is set by the store, not by the settings; build another store for another {asked[0]}."
         )
-    return build(family, preset, **fixed, **(settings or {}))
+    if "attributes" in inspect.signature(found(family).build).parameters:
+        fixed["attributes"] = known = clips.attributes()
+        if unknown := set((settings or {}).get("attributes", ())) - set(known):
+            raise UsageError(
+                f"The store {clips.store} has too few clips of {', '.join(sorted(unknown))}; it has {', '.join(known) or 'no attributes'}."
+            )
+    return build(family, preset, **{**fixed, **(settings or {})})
