@@ -1,0 +1,49 @@
+"""What latents tell of labels, and whether decoders obey: measured where the answer is known."""
+
+import numpy as np
+import pytest
+import torch
+
+from workbench import conditions, models
+from workbench.errors import UsageError
+
+
+def made(clips, **settings):
+    torch.manual_seed(0)
+    return models.build("wave", "tiny", length=clips.length, rate=clips.rate, labels=clips.labels, **settings).eval()
+
+
+def test_probes_tell_what_is_there_and_guess_where_nothing_is(clips, monkeypatch):
+    model = made(clips)
+    names = sorted(clips.labels)
+    monkeypatch.setattr(
+        model, "latents", lambda part: torch.tensor([[float(names.index(n))] for n in part.index.label])
+    )
+    found = conditions.told(model, clips)
+    assert found["forest"] == 1 and found["guessing"] == pytest.approx(1 / len(names))
+    noise = np.random.default_rng(0)
+    monkeypatch.setattr(model, "latents", lambda part: torch.from_numpy(noise.standard_normal((len(part), 3))))
+    found = conditions.told(model, clips)
+    assert all(abs(found[probe] - found["guessing"]) < 0.1 for probe in ("linear", "forest"))
+
+
+def test_a_decoder_that_plays_real_clips_of_the_label_obeys_and_one_that_does_not_guesses(clips, monkeypatch):
+    model, train = made(clips, conditional=True), clips.split("train")
+
+    def sound(z, c, listens):
+        asked = clips.labels[int(c[0].argmax())] if listens else clips.labels[0]
+        rows = np.flatnonzero(train.index.label == asked)[: len(z)]
+        return torch.from_numpy(train.audio(np.resize(rows, len(z))))[:, None]
+
+    monkeypatch.setattr(model, "render", lambda z, c=None: sound(z, c, True))
+    table = conditions.obeyed(model, clips, n=4)
+    assert list(table.label) == sorted(clips.labels) and (table.n >= 8).all() and table.real.mean() > 0.7
+    assert table.changed.mean() > 0.95 and table.drawn.mean() > 0.95
+    monkeypatch.setattr(model, "render", lambda z, c=None: sound(z, c, False))
+    assert conditions.obeyed(model, clips, n=4).changed.mean() < 1.5 / len(clips.labels)
+
+
+def test_a_decoder_that_sees_no_label_is_refused(clips):
+    with pytest.raises(UsageError, match=r"'wave' model whose decoder sees no label .* -p family wae"):
+        conditions.check(made(clips))
+    conditions.check(made(clips, conditional=True))

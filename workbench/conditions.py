@@ -1,0 +1,70 @@
+"""What a latent tells of a clip's label, and whether the decoder does as the label says."""
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.metrics import balanced_accuracy_score
+
+from workbench import descriptors, metrics, report
+from workbench.autoencoder import Autoencoder
+from workbench.data import Clips
+from workbench.errors import UsageError
+
+__all__ = ["check", "labels_of", "obeyed", "told"]
+
+
+def check(model: Autoencoder) -> None:
+    """Refuse a decoder that sees no label."""
+    if not model.context_spec:
+        raise UsageError(
+            f"A '{model.family}' model whose decoder sees no label has nothing to obey; train one that does: -p family wae, or another with "
+            "-p settings '{\"conditional\": true}'."
+        )
+
+
+def labels_of(model: Autoencoder, clips: Clips) -> list[str]:
+    """Labels that can be judged; UsageError for fewer than two."""
+    labels = report.judged_labels(model, clips)
+    if not labels:
+        raise UsageError("Judging labels needs two with at least 8 training and 2 held-out clips each.")
+    return labels
+
+
+def told(model: Autoencoder, clips: Clips, seed: int = 0) -> dict[str, float]:
+    """Balanced accuracy on held-out latents of fresh probes that tell the label: a line, a forest; and that of guessing."""
+    labels = labels_of(model, clips)
+    fit, *held = ((p, p.index.label.isin(labels).to_numpy()) for p in map(clips.split, ("train", "valid", "test")))
+    z, y = model.latents(fit[0]).flatten(1).numpy()[fit[1]], fit[0].index.label[fit[1]]
+    z_held = np.concatenate([model.latents(part).flatten(1).numpy()[known] for part, known in held])
+    y_held = np.concatenate([part.index.label[known] for part, known in held])
+    forest = RandomForestClassifier(300, min_samples_leaf=2, class_weight="balanced", random_state=seed, n_jobs=2)
+    return {
+        "linear": metrics.linear_probe(z, y, z_held, y_held),
+        "forest": float(balanced_accuracy_score(y_held, forest.fit(z, y).predict(z_held))),
+        "guessing": 1 / len(labels),
+    }
+
+
+def obeyed(model: Autoencoder, clips: Clips, n: int = 12, seed: int = 0) -> pd.DataFrame:
+    """How often a classifier of real training clips hears the label that was asked for.
+
+    The classifier is linear, on `descriptors.embed`. Returns a row per label that can be judged: clips of training; share
+    of real held-out clips of the label in which it is heard; the same of n held-out clips of any label, encoded and decoded
+    with this one instead of their own (changed), and of n draws of it (drawn).
+    """
+    labels = labels_of(model, clips)
+    fit, held = clips.split("train"), [clips.split("valid"), clips.split("test")]
+    known = fit.index.label.isin(labels).to_numpy()
+    judge = metrics.linear().fit(fit.vectors()[known], fit.index.label[known])
+    heard = np.concatenate([judge.predict(part.vectors()) for part in held])
+    label = np.concatenate([part.index.label for part in held])
+    rows = held[1].some(n, seed)
+    z = model.batched(model.encode, torch.from_numpy(held[1].audio(rows))[:, None])
+    table = []
+    for asked in labels:
+        made = model.render(z, model.context(asked, len(z))), model.sample(n, label=asked, seed=seed)
+        changed, drawn = (np.mean(judge.predict(descriptors.embed(x[:, 0].numpy(), model.rate)) == asked) for x in made)
+        real = np.mean(heard[label == asked] == asked)
+        table.append((asked, int((fit.index.label == asked).sum()), real, changed, drawn))
+    return pd.DataFrame(table, columns=["label", "n", "real", "changed", "drawn"])
