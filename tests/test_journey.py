@@ -306,6 +306,7 @@ def test_paths_between_sounds_by_name_and_by_file(journey):
         ("vq", {"codes": 24, "steps": {"autoencode": 20}}, "codes", {"codes", "drawn", "followed"}),
         ("stft", {"steps": {"autoencode": 20, "prior": 0}}, "phases", {"predicted", "of noise"}),
         ("mel", {"steps": {"autoencode": 20, "vocoder": 2, "prior": 0}}, "loudness", set()),
+        ("wae", {"steps": {"autoencode": 20, "prior": 0}}, "conditions", {"wae, linear", "wae, changed", "wae, drawn"}),
     ],
 )
 def test_each_family_has_its_notebook(journey, family, settings, extra, wanted):
@@ -325,20 +326,21 @@ def test_each_family_has_its_notebook(journey, family, settings, extra, wanted):
         json.dumps(settings),
     ]
     workbench("run", "train", *asked, "--out", run, cwd=journey)
-    name = "runs_of" if extra == "loudness" else "run"
+    several = extra in ("loudness", "conditions")
+    name = "runs_of" if several else "run"
     workbench(
         "run",
         extra,
         "-p",
         name,
-        json.dumps([run]) if extra == "loudness" else run,
+        json.dumps([run]) if several else run,
         "--out",
         out,
         cwd=journey,
     )
     results = json.loads((journey / out / "run.json").read_text())["results"]
     assert wanted <= set(results) and len(results) >= 3, results
-    said = workbench("run", extra, "-p", name, '["runs/train"]' if extra == "loudness" else "runs/train",
+    said = workbench("run", extra, "-p", name, '["runs/train"]' if several else "runs/train",
                      "--out", f"{out}-no", cwd=journey, code=1)  # fmt: skip
     assert "A 'wave' model" in said and "Traceback" not in said
 
