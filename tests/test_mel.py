@@ -63,8 +63,23 @@ def test_pictures_come_back_and_loudness_is_obeyed(clips, series):
         assert (made - wanted).abs().mean() < 0.5 * (wanted - wanted.mean(0)).abs().mean()
         louder = z.clone()
         louder[:, -1] += 1
-        assert (model.decoder.picture(louder).mean((1, 2)) > made.mean((1, 2))).all()
+        power = model.decoder.picture(louder).pow(6.0).mean((1, 2)) / made.pow(6.0).mean((1, 2))
+        torch.testing.assert_close(power.log(), model.encoder.loud[1].expand(12), atol=1e-3, rtol=0)
     assert (model.prior is None) == (series > 1)
+
+
+def test_a_sound_at_another_level_has_the_same_timbre_and_comes_back_at_its_own(clips):
+    model, x = begun(clips), torch.from_numpy(clips.audio(clips.some(12)))[:, None]
+    with torch.inference_mode():
+        z, quiet = model.encode(x), model.encode(0.1 * x)
+        moved = (z - quiet)[:, -1] * model.encoder.loud[1] * 10 / np.log(10)
+        torch.testing.assert_close(quiet[:, :-1], z[:, :-1], atol=2e-2, rtol=0)
+        torch.testing.assert_close(moved, torch.full((12,), 20.0), atol=0.05, rtol=0)
+        y, softer = model.decode(z), model.decode(torch.cat([z[:, :-1], quiet[:, -1:]], 1))
+        lower = 10 * torch.log10(y.square().mean((1, 2)) / softer.square().mean((1, 2)))
+        assert (lower > 10).all() and (lower < 25).all()
+        apart = begun(clips, invariance=0.0).encode(torch.cat([x, 0.1 * x])).unflatten(0, (2, 12))
+        assert (apart[0] - apart[1])[:, :-1].abs().mean() > 0.3
 
 
 def test_the_vocoder_gives_pictures_their_sound_back(clips):

@@ -183,6 +183,14 @@ def told(model: Autoencoder, clips: Clips, n: int = 256, seed: int = 0) -> pd.Da
     return pd.DataFrame(rows, columns=["number", "value", "chance"])
 
 
+def at_levels(model: Autoencoder, clips: Clips, decibels: float, seed: int = 0) -> Tensor:
+    """The posterior mean of every clip, each at a random level of up to so many dB more or less, (N, L) or (N, L, K)"""
+    gain = 10 ** (np.random.default_rng(seed).uniform(-decibels, decibels, (len(clips), 1)) / 20)
+    parts = (slice(i, i + 256) for i in range(0, len(clips), 256))
+    heard = (torch.from_numpy((clips.audio(part) * gain[part]).astype(np.float32))[:, None] for part in parts)
+    return torch.cat([model.batched(model.encode, x) for x in heard])
+
+
 def explained(
     fit: np.ndarray, target: np.ndarray, held: np.ndarray, held_target: np.ndarray, seed: int = 0
 ) -> dict[str, float]:

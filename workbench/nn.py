@@ -77,8 +77,10 @@ class Vocoder(nn.Module):
         self.register_buffer("noise", mel.stft.noise(length), persistent=False)
 
     def forward(self, m: Tensor) -> Tensor:
+        level = m.amax((1, 2), keepdim=True).clamp_min(1e-2)  # a quieter picture is the same sound, quieter
+        m = m / level
         more, phase = self.out(self.net(m)).split([self.bins, 2 * self.bins], 1)
-        magnitude = F.relu(self.mel.inverse(m) + more).pow(3.0)[:, None]
+        magnitude = (level * F.relu(self.mel.inverse(m) + more)).pow(3.0)[:, None]
         n = m.shape[2]
         phase = self.noise.repeat(1, 1, 1, n // self.noise.shape[3] + 1)[:, :, :, :n] + phase.unflatten(
             1, (2, self.bins)

@@ -35,18 +35,25 @@ class Reversed(torch.autograd.Function):
         return -ctx.scale * gradient, None
 
 
+def level(loud: Tensor, scale: Tensor) -> Tensor:
+    """Loudness in deviations -> what a picture, magnitudes to the power 1/3, is multiplied by at it"""
+    return ((loud * scale[1] + scale[0]) / 6).exp()
+
+
 class Encoder(nn.Module):
     """(B, 1, T) -> mean, log standard deviation and loudness, (B, 2 L + 1), or (B, 2 L + 1, K) for a series of parts
 
-    Strided convolutions along time beside a fixed projection of the picture on principal components, from which what goes
-    with loudness in proportion was taken out.
+    Strided convolutions along time beside a fixed projection of the picture on principal components, across the direction that
+    goes with loudness. Where pictures are `levelled`, both see them at one level.
     """
 
-    def __init__(self, picture: Picture, parts: Parts, latent: int, channels: Sequence[int], series: bool):
+    def __init__(
+        self, picture: Picture, parts: Parts, latent: int, channels: Sequence[int], series: bool, levelled: bool
+    ):
         super().__init__()
-        self.picture, self.parts, self.latent, self.series = picture, parts, latent, series
+        self.picture, self.parts, self.latent, self.series, self.levelled = picture, parts, latent, series, levelled
         size = picture.bands * parts.part
-        for name, shape in {"centre": (size,), "slope": (size,), "project": (size, latent)}.items():
+        for name, shape in {"centre": (size,), "project": (size, latent)}.items():
             self.register_buffer(name, torch.zeros(shape))
         self.register_buffer("loud", torch.tensor([0.0, 1.0]))  # mean and deviation over the training clips
         layers = [
@@ -67,7 +74,16 @@ class Encoder(nn.Module):
         return ((parts.pow(6.0).mean((1, 2)) + 1e-9).log()[:, None] - self.loud[0]) / self.loud[1]
 
     def rows(self, x: Tensor) -> Tensor:
-        return self.cut(x).flatten(1)
+        """Loudness of parts, and then what principal components are taken of, (B K, 1 + M S)"""
+        parts = self.cut(x)
+        loud = self.loudness(parts)
+        return torch.cat([loud, self.at_one_level(parts, loud).flatten(1)], 1)
+
+    def at_one_level(self, parts: Tensor, loud: Tensor) -> Tensor:
+        if not self.levelled:
+            return parts
+        power = (parts.pow(6.0) - 1e-12).clamp_min(0)  # what pictures add to powers is no part of the sound
+        return (power / level(loud, self.loud).pow(6.0)[:, :, None] + 1e-12).pow(1 / 6)
 
     def cut(self, x: Tensor) -> Tensor:
         """(B, 1, T) -> its picture in parts (B K, M, S)"""
@@ -76,7 +92,8 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         parts = self.cut(x)
         loud = self.loudness(parts)
-        principal = (parts.flatten(1) - self.centre - loud * self.slope) @ self.project
+        parts = self.at_one_level(parts, loud)
+        principal = (parts.flatten(1) - self.centre) @ self.project
         h = self.head(torch.cat([self.net(parts).flatten(1), principal], 1))
         h = torch.cat([h[:, : self.latent] + principal, h[:, self.latent :], loud], 1)
         return h.unflatten(0, (x.shape[0], -1)).transpose(1, 2) if self.series else h
@@ -85,9 +102,12 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """(B, L + 1) or (B, L + 1, K) -> (B, 1, T): a picture, linear in z at the start, which a network corrects, and its sound"""
 
-    def __init__(self, vocoder: Vocoder, parts: Parts, latent: int, context: int, channels: Sequence[int]):
+    def __init__(
+        self, vocoder: Vocoder, parts: Parts, latent: int, context: int, channels: Sequence[int], levelled: bool
+    ):
         super().__init__()
-        self.vocoder, self.parts = vocoder, parts
+        self.vocoder, self.parts, self.levelled = vocoder, parts, levelled
+        self.register_buffer("loud", torch.tensor([0.0, 1.0]))  # as the encoder's
         bands = vocoder.mel.bands
         self.envelope = nn.Linear(latent + 1, bands * parts.part)
         nn.init.zeros_(self.envelope.bias)
@@ -103,16 +123,24 @@ class Decoder(nn.Module):
     def picture(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         """-> (B, M, N)"""
         series = z.dim() == 3
-        count = z.shape[2] if series else 1
+        count, loud = z.shape[2] if series else 1, z[:, -1:]
         if self.label is not None:
             assert c is not None, "This decoder is conditional: it needs a context."
             more = self.label(c)
             z = z + (more[:, :, None] if series else more)
         if series:
             z = z.transpose(1, 2).flatten(0, 1)
+            loud = loud.transpose(1, 2).flatten(0, 1)
+        z = torch.cat(
+            [z[:, :-1], z[:, -1:].clamp(-2, 2)], 1
+        )  # how loud sounds differ is known of those that there were
         m = self.envelope(z).unflatten(1, (-1, self.parts.part))
         m = m + self.out(self.net(self.start(z).unflatten(1, self.narrow)))[:, :, : self.parts.part]
-        m = self.parts.inverse(F.relu(m), count)
+        m = F.relu(m)
+        if self.levelled:
+            own = m.pow(6.0).mean((1, 2), keepdim=True).clamp_min(1e-6).pow(1 / 6)
+            m = m / own * level(loud, self.loud)[:, :, None]
+        m = self.parts.inverse(m, count)
         return F.pad(m, (0, 1)) if series else m
 
     def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
@@ -124,8 +152,9 @@ class Mel(Autoencoder):
 
     The continuous model of Caillon, Bitton, Gatinet and Esling, 2020 (https://arxiv.org/abs/2008.01370): a probe tries to tell the
     loudness from the latent, and its reversed gradient is to make the encoder leave it out; the decoder gets the measured
-    loudness instead. How far that goes is measured by the notebook `loudness`. Here it stands as the last coordinate of z, beside L of
-    timbre, so that it can be moved, drawn and kept.
+    loudness instead. Here it stands as the last coordinate of z, beside L of timbre, so that it can be moved, drawn and kept. The same
+    sound at another level has the same timbre exactly; what loudness and timbre of one pack have in common is left to the
+    probe, and how far that goes is measured by the notebook `loudness`.
     """
 
     def __init__(self, settings: dict):
@@ -145,9 +174,10 @@ class Mel(Autoencoder):
             picture = [Picture(self.rate, s["n_fft"], s["hop"], s["mels"]) for _ in range(2)]
         except ValueError as error:
             raise UsageError(str(error)) from None
-        self.encoder = Encoder(picture[0], parts, self.timbre, s["encoder"], series)
+        levelled = s["invariance"] > 0
+        self.encoder = Encoder(picture[0], parts, self.timbre, s["encoder"], series, levelled)
         vocoder = Vocoder(picture[1], self.length, s["vocoder"], s["iterations"])
-        self.decoder = Decoder(vocoder, parts, self.timbre, len(self.context_spec), s["decoder"])
+        self.decoder = Decoder(vocoder, parts, self.timbre, len(self.context_spec), s["decoder"], levelled)
         self.probe = nn.Sequential(
             nn.Linear(self.timbre, 64), nn.LeakyReLU(0.2), nn.Linear(64, 64), nn.LeakyReLU(0.2), nn.Linear(64, 1)
         )
@@ -163,14 +193,19 @@ class Mel(Autoencoder):
         if not training or self.settings["start"] == "random":
             return
         encoder, device = self.encoder, self.encoder.centre.device
-        rows = seen(clips, encoder.rows, device)
-        loud = (rows.pow(6.0).mean(1) + 1e-9).log()
         with torch.no_grad():
-            encoder.loud.copy_(torch.stack([loud.mean(), loud.std().clamp_min(1e-3)]))
-            loud = ((loud - loud.mean()) / loud.std().clamp_min(1e-3))[:, None]
-            slope = (loud * rows).mean(0) if self.settings["invariance"] else torch.zeros(rows.shape[1])
-            centre, out, into = principal_components(rows.sub_(loud * slope), self.timbre)
-            for name, value in {"centre": centre, "slope": slope, "project": into}.items():
+            loud = seen(clips, lambda x: encoder.loudness(encoder.cut(x)), device)
+            for part in (encoder, self.decoder):
+                part.loud.copy_(torch.cat([loud.mean(0), loud.std(0).clamp_min(1e-3)]))
+            loud, rows = seen(clips, encoder.rows, device).split([1, encoder.centre.numel()], 1)
+            slope = rows.new_zeros(rows.shape[1])
+            centre = rows.mean(0)
+            if self.settings["invariance"]:
+                slope = (loud * rows).mean(0)
+                along = slope / slope.norm().clamp_min(1e-9)
+                rows = rows - (rows @ along)[:, None] * along
+            _, out, into = principal_components(rows - rows.mean(0), self.timbre)
+            for name, value in {"centre": centre, "project": into}.items():
                 getattr(encoder, name).copy_(value.to(device))
             self.decoder.envelope.bias.copy_(centre.to(device))
             self.decoder.envelope.weight.copy_(torch.cat([out, slope[:, None]], 1).to(device))
@@ -318,7 +353,8 @@ def build(*, length: int, rate: int, labels: Sequence[str] = (), **settings) -> 
         latent: L, of timbre; loudness is one more. series: latents one after the other; 1 is one for the whole clip.
         n_fft, hop, mels: of the picture. encoder, decoder: channels; each layer halves or doubles time. vocoder: channels.
         iterations: of Griffin-Lim within the vocoder. conditional: the decoder sees the label.
-        invariance: scale of the probe's reversed gradient, reached after `warmup` steps, 0 for none; weight: of its loss.
+        invariance: scale of the probe's reversed gradient, reached after `warmup` steps; weight: of its loss. 0 for a model
+            that leaves loudness in the latent.
         perceptual: weight of the difference between distances of latents and of what the ear measures.
         beta: weight of the divergence in nats per clip (or per latent of a series). score, features: weights of the critic's.
         prior: one of distributions.PRIORS, for whole clips. start: "data" (principal components) or "random".
