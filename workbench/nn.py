@@ -1,6 +1,7 @@
 """Blocks that two families or more are built of."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from workbench.data import Clips
 from workbench.representations import Mel
 
-__all__ = ["Parts", "Residual", "Vocoder", "down", "principal_components", "seen", "some", "up"]
+__all__ = ["Parts", "Residual", "Vocoder", "down", "halving", "principal_components", "seen", "some", "up"]
 
 SEEN = 2048  # clips at most in which a model looks for where to start
 
@@ -39,6 +40,12 @@ def up(inputs: int, outputs: int, stride: int = 4) -> nn.Sequential:
     (checkerboard: Pons et al., 2021, arXiv 2010.14356)."""
     conv = nn.ConvTranspose1d(inputs, outputs, 2 * stride, stride=stride, padding=stride // 2)
     return nn.Sequential(nn.LeakyReLU(0.2), conv, Residual(outputs), Residual(outputs, 3))
+
+
+def halving(inputs: int, channels: Sequence[int]) -> nn.Sequential:
+    """(B, inputs, N) -> (B, channels[-1], N / 2 for each of the channels, rounded up)"""
+    layers = (nn.Conv1d(a, b, 5, stride=2, padding=2) for a, b in pairwise([inputs, *channels]))
+    return nn.Sequential(*(nn.Sequential(layer, nn.LeakyReLU(0.2)) for layer in layers))
 
 
 class Parts(nn.Module):

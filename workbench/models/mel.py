@@ -13,7 +13,7 @@ from workbench.data import Clips
 from workbench.distributions import Gaussian, Posterior, kl, prior
 from workbench.errors import UsageError
 from workbench.losses import spectral_distance, stress
-from workbench.nn import Parts, Vocoder, principal_components, seen
+from workbench.nn import Parts, Vocoder, halving, principal_components, seen
 from workbench.representations import Mel as Picture
 from workbench.representations import frames_of
 
@@ -56,11 +56,7 @@ class Encoder(nn.Module):
         for name, shape in {"centre": (size,), "project": (size, latent)}.items():
             self.register_buffer(name, torch.zeros(shape))
         self.register_buffer("loud", torch.tensor([0.0, 1.0]))  # mean and deviation over the training clips
-        layers = [
-            nn.Sequential(nn.Conv1d(a, b, 5, stride=2, padding=2), nn.LeakyReLU(0.2))
-            for a, b in pairwise([picture.bands, *channels])
-        ]
-        self.net = nn.Sequential(*layers)
+        self.net = halving(picture.bands, channels)
         frames = parts.part
         for _ in channels:
             frames = (frames + 1) // 2

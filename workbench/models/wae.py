@@ -14,7 +14,7 @@ from workbench.data import Clips
 from workbench.distributions import Gaussian, Posterior, keyed_noise, prior
 from workbench.errors import UsageError
 from workbench.losses import stress
-from workbench.nn import Vocoder, principal_components, seen, some
+from workbench.nn import Vocoder, halving, principal_components, seen, some
 from workbench.representations import Mel, frames_of
 
 __all__ = ["PRESETS", "TINY", "Wae", "build", "discrepancy"]
@@ -99,11 +99,7 @@ class Encoder(nn.Module):
         size = picture.bands * frames
         for name, shape in {"centre": (size,), "project": (size, latent)}.items():
             self.register_buffer(name, torch.zeros(shape))
-        layers = [
-            nn.Sequential(nn.Conv1d(a, b, 5, stride=2, padding=2), nn.LeakyReLU(0.2))
-            for a, b in pairwise([picture.bands, *channels])
-        ]
-        self.net = nn.Sequential(*layers)
+        self.net = halving(picture.bands, channels)
         for _ in channels:
             frames = (frames + 1) // 2
         self.head = nn.Linear(channels[-1] * frames + latent, latent)
