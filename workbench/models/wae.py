@@ -75,19 +75,22 @@ class LatentCritic(Critic):
             nn.Linear(hidden, sum(map(len, self.groups))),
         )
 
-    def told(self, z: Tensor, c: Tensor, usual: bool) -> Tensor:
-        """Mean cross-entropy of the critic's answers with c, or with c's shares in the batch, over what is known."""
+    def told(self, z: Tensor, c: Tensor, anything: bool) -> Tensor:
+        """Mean cross-entropy of the critic's answers with c, or with any answer alike, over what is known; each answer counts the same."""
         losses, answers = [], self.net(z)
         for group in self.groups:
             known = c[:, group].sum(1) > 0
             if known.any():
                 wanted = c[known][:, group] / c[known][:, group].sum(1, keepdim=True)
-                wanted = wanted.mean(0).expand_as(wanted) if usual else wanted
-                losses.append(F.cross_entropy(answers[known][:, group], wanted))
+                count = wanted.sum(0)
+                weight = wanted @ (1 / count.clamp_min(1e-6))
+                wanted = (count > 0).float().expand_as(wanted) / (count > 0).sum() if anything else wanted
+                found = F.cross_entropy(answers[known][:, group], wanted, reduction="none")
+                losses.append((weight * found).sum() / weight.sum())
         return torch.stack(losses).mean() if losses else answers.sum() * 0
 
     def loss(self, real: Tensor, fake: Tensor) -> Tensor:
-        return self.told(real, fake, usual=False)
+        return self.told(real, fake, anything=False)
 
 
 class Encoder(nn.Module):
@@ -248,7 +251,7 @@ class Wae(Autoencoder):
                 "discrepancy": discrepancy(z, normal, batch.c if s["joint"] and self.context_spec else None),
             }
             if self.critic is not None:
-                losses["adversary"] = self.critic.told(z, batch.c, usual=True)
+                losses["adversary"] = self.critic.told(z, batch.c, anything=True)
             if s["perceptual"]:
                 losses["stress"] = stress(z, batch.heard)
             return losses
