@@ -47,3 +47,13 @@ def test_a_decoder_that_sees_no_label_is_refused(clips):
     with pytest.raises(UsageError, match=r"'wave' model whose decoder sees no label .* -p family wae"):
         conditions.check(made(clips))
     conditions.check(made(clips, conditional=True))
+
+
+def test_a_word_takes_the_place_of_its_kind():
+    model = models.build(
+        "wae", "tiny", length=4096, rate=8000, labels=("a", "b"), attributes=("octave: 2", "octave: 3", "style: soft")
+    )
+    c = torch.tensor([[1.0, 0, 0, 1, 1], [0, 0, 0, 0, 0]])
+    assert conditions.put(model, c, "b").tolist() == [[0, 1, 0, 1, 1], [0, 1, 0, 0, 0]]
+    assert conditions.put(model, c, "octave: 2").tolist() == [[1, 0, 1, 0, 1], [0, 0, 1, 0, 0]]
+    assert c[0, 0] == 1

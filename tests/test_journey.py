@@ -306,7 +306,12 @@ def test_paths_between_sounds_by_name_and_by_file(journey):
         ("vq", {"codes": 24, "steps": {"autoencode": 20}}, "codes", {"codes", "drawn", "followed"}),
         ("stft", {"steps": {"autoencode": 20, "prior": 0}}, "phases", {"predicted", "of noise"}),
         ("mel", {"steps": {"autoencode": 20, "vocoder": 2, "prior": 0}}, "loudness", set()),
-        ("wae", {"steps": {"autoencode": 20, "prior": 0}}, "conditions", {"wae, linear", "wae, changed", "wae, drawn"}),
+        (
+            "wae",
+            {"steps": {"autoencode": 20, "prior": 0}},
+            "conditions",
+            {"runs/wae, linear", "runs/wae, changed", "runs/wae, drawn"},
+        ),
     ],
 )
 def test_each_family_has_its_notebook(journey, family, settings, extra, wanted):

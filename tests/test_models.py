@@ -252,3 +252,14 @@ def test_a_series_that_does_not_divide_is_refused():
         tiny("wave", series=2, posterior="flow")
     with pytest.raises(ValueError, match="series"):
         tiny("wave", series=0)
+
+
+def test_weights_of_another_version_are_refused_by_a_sentence(tmp_path):
+    tiny("frame").save(tmp_path)
+    settings = json.loads((tmp_path / "settings.json").read_text())
+    settings["settings"]["hidden"] += 1
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    with pytest.raises(
+        UsageError, match=r"weights in .* not those of a 'frame' model .*: another version wrote them; train it again"
+    ):
+        autoencoder.load(tmp_path)

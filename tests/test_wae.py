@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from workbench import autoencoder, models, train
+from workbench import autoencoder, models, runs, train
 from workbench.conditions import told
 from workbench.distributions import keyed_noise
+from workbench.instrument import Instrument
 from workbench.models.wae import LatentCritic, discrepancy
 
 
@@ -110,8 +111,32 @@ def test_a_vocoder_comes_with_its_run_and_stays_with_the_model(clips, tmp_path):
 
 
 def test_attributes_that_the_store_does_not_know_are_refused(clips):
-    with pytest.raises(ValueError, match="too few clips of style: soft; it has"):
+    with pytest.raises(ValueError, match=r"Fewer than 8 training clips of .* are known to be style: soft; it has"):
         models.for_clips(clips, "wae", "tiny", {"attributes": ["style: soft"]})
+    with pytest.raises(ValueError, match="`attributes` came as 'octave: 3'; give a list"):
+        models.for_clips(clips, "wae", "tiny", {"attributes": "octave: 3"})
+    with pytest.raises(ValueError, match=r"`vocoder` came as \{'run': 'x'\}; give the folder of a run of 'mel'"):
+        models.for_clips(clips, "wae", "tiny", {"vocoder": {"run": "x"}})
+    with pytest.raises(ValueError, match="start came as 'zzz'; it is 'data' or 'random'"):
+        models.for_clips(clips, "wae", "tiny", {"start": "zzz"})
     model = models.build("wae", "tiny", length=4096, rate=8000, labels=("a",), attributes=("octave: 3",))
     with pytest.raises(ValueError, match="knows no attribute octave: 9; it knows octave: 3"):
         model.context("a", 1, ["octave: 9"])
+
+
+def test_the_instrument_moves_attributes_without_a_label(clips, tmp_path):
+    torch.manual_seed(0)
+    words = clips.attributes(least=2)[:2]
+    model = models.build(
+        "wae", "tiny", length=clips.length, rate=clips.rate, labels=clips.labels, attributes=words
+    ).eval()
+    runs.start(tmp_path / "run", {}, notebook="2_train").finish()
+    play = Instrument(model, clips, tmp_path / "run", tmp_path / "out")
+    n = len(clips.labels)
+    play.begin(play.clip(0))
+    own = play.state.c[0, :n]
+    name, axes = next(iter(play.axes.items()))
+    moved = play.move(name, [0.0] * len(axes.names), [0.0] * n + [0.0, 0.7])
+    assert torch.equal(moved.c[0, :n], own) and moved.c[0, n:].tolist() == pytest.approx([0, 0.7])
+    assert not play.known(torch.zeros(1, 3), None).any()  # the prior is N(0, I), whatever the label
+    assert play.note(moved)["labels"] == [*clips.labels, *words]

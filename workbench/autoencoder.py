@@ -119,12 +119,18 @@ class Autoencoder(nn.Module, abc.ABC):
         self.context_spec = self.labels + tuple(settings.get("attributes", ())) if settings["conditional"] else ()
         if settings["conditional"] and not self.labels:
             raise UsageError(
-                "A conditional decoder needs labels, but the store has none; leave `conditional` off or label the clips."
+                "A conditional decoder needs labels, but the store has none; set `conditional` to false, or label the clips."
             )
 
     @property
     def family(self) -> str:
         return type(self).__module__.rpartition(".")[2]
+
+    @property
+    def context_kinds(self) -> list[str]:
+        """What each column of the decoder's context answers: "" for labels, "octave" for "octave: 3" """
+        known = len(self.labels)
+        return ["" if i < known else word.partition(": ")[0] for i, word in enumerate(self.context_spec)]
 
     @abc.abstractmethod
     def posterior_of(self, h: Tensor, c: Tensor | None = None) -> Posterior:
@@ -337,6 +343,8 @@ def complete(family: str, defaults: Mapping, given: Mapping) -> dict:
             raise UsageError(
                 f"The family '{family}' has no {what} {', '.join(sorted(unknown))}; it has {', '.join(known)}."
             )
+    if given.get("start", "data") not in ("data", "random"):
+        raise UsageError(f"The setting start came as {given['start']!r}; it is 'data' or 'random'.")
     for name, value in [*given.items(), *((f"steps: {k}", v) for k, v in given.get("steps", {}).items())]:
         default = 0 if name.startswith("steps: ") else defaults[name]
         least = 1 if name in AT_LEAST_ONE else 0
@@ -379,5 +387,11 @@ def load(folder: Path) -> Autoencoder:
         )
     family = importlib.import_module(f"workbench.models.{saved['family']}")
     model = family.build(**saved["settings"])
-    model.load_state_dict(safetensors.torch.load_file(folder / "model.safetensors"))
+    try:
+        model.load_state_dict(safetensors.torch.load_file(folder / "model.safetensors"))
+    except RuntimeError as error:
+        raise UsageError(
+            f"The weights in {folder} are not those of a '{model.family}' model as this workbench builds it ({str(error).splitlines()[1].strip()}): "
+            "another version wrote them; train it again."
+        ) from None
     return model.eval()

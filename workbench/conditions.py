@@ -11,7 +11,7 @@ from workbench.autoencoder import Autoencoder
 from workbench.data import Clips
 from workbench.errors import UsageError
 
-__all__ = ["check", "labels_of", "obeyed", "told"]
+__all__ = ["check", "labels_of", "obeyed", "put", "told"]
 
 
 def check(model: Autoencoder) -> None:
@@ -20,6 +20,10 @@ def check(model: Autoencoder) -> None:
         raise UsageError(
             f"A '{model.family}' model whose decoder sees no label has nothing to obey; train one that does: -p family wae, or another with "
             "-p settings '{\"conditional\": true}'."
+        )
+    if model.prior is None:
+        raise UsageError(
+            f"A '{model.family}' model has no law of whole clips, so no label can be drawn; take a single-vector family."
         )
 
 
@@ -50,8 +54,8 @@ def obeyed(model: Autoencoder, clips: Clips, n: int = 12, seed: int = 0) -> pd.D
     """How often a classifier of real training clips hears the label that was asked for.
 
     The classifier is linear, on `descriptors.embed`. Returns a row per label that can be judged: clips of training; share
-    of real held-out clips of the label in which it is heard; the same of n held-out clips of any label, encoded and decoded
-    with this one instead of their own (changed), and of n draws of it (drawn).
+    of real held-out clips of the label in which it is heard; the same of n held-out clips of other labels, encoded and decoded
+    with this one instead of all that is known of them (changed), and of n draws of it (drawn).
     """
     labels = labels_of(model, clips)
     fit, held = clips.split("train"), [clips.split("valid"), clips.split("test")]
@@ -59,12 +63,23 @@ def obeyed(model: Autoencoder, clips: Clips, n: int = 12, seed: int = 0) -> pd.D
     judge = metrics.linear().fit(fit.vectors()[known], fit.index.label[known])
     heard = np.concatenate([judge.predict(part.vectors()) for part in held])
     label = np.concatenate([part.index.label for part in held])
-    rows = held[1].some(n, seed)
+    rows = held[1].some(4 * n, seed)
+    own = held[1].index.label.to_numpy()[rows]
     z = model.batched(model.encode, torch.from_numpy(held[1].audio(rows))[:, None])
     table = []
     for asked in labels:
-        made = model.render(z, model.context(asked, len(z))), model.sample(n, label=asked, seed=seed)
+        other = z[own != asked][:n]
+        made = model.render(other, model.context(asked, len(other))), model.sample(n, label=asked, seed=seed)
         changed, drawn = (np.mean(judge.predict(descriptors.embed(x[:, 0].numpy(), model.rate)) == asked) for x in made)
         real = np.mean(heard[label == asked] == asked)
         table.append((asked, int((fit.index.label == asked).sum()), real, changed, drawn))
     return pd.DataFrame(table, columns=["label", "n", "real", "changed", "drawn"])
+
+
+def put(model: Autoencoder, c: torch.Tensor, word: str) -> torch.Tensor:
+    """Contexts (n, C) with this label or attribute in the place of the one of its kind that they had."""
+    kinds = np.array(model.context_kinds)
+    i, c = model.context_spec.index(word), c.clone()
+    c[:, kinds == kinds[i]] = 0
+    c[:, i] = 1
+    return c

@@ -137,11 +137,12 @@ def by_ear(model: Autoencoder, clips: Clips, folder: Path | None = None, seed: i
     table = measurements(model, clips, folder, seed)
     names = [word for word, row in table.items() if row["correlation"] >= REACHED and row["starts"] >= LEAST]
     others = ", ".join(f"{word} ({row['correlation']:.2f})" for word, row in table.items() if word not in names)
-    starts = next(iter(table.values()))["starts"]
+    first = next(iter(table.values()))
+    starts = first["starts"]
     return Axes(
         names,
         [effect(word, table[word]) for word in names],
-        torch.tensor([table[w]["vector"] for w in names]).view(len(names), -1),
+        torch.tensor([table[w]["vector"] for w in names]).view(len(names), len(first["vector"])),
         note=f"Not offered, as the Spearman correlation over {starts} starts is below {REACHED} or the starts below {LEAST}: {others}."
         * bool(others),
     )

@@ -241,12 +241,15 @@ class Instrument(Answering):
         return State(z, self.known(z, None), name, z), said if len(x) / rate > shot.start + lasts + 0.1 else ""
 
     def known(self, z: Tensor, c: Tensor | None) -> Tensor | None:
-        """The label weights c, or where they are unknown the label that the prior finds most likely."""
-        if not self.model.labels or (c is not None and c.any()):
+        """The label weights c, or where they are unknown the label that the prior finds most likely; none where it has no opinion."""
+        k = len(self.model.labels)
+        if not k or (c is not None and c[:, :k].any()):
             return c
-        rows = torch.eye(len(self.model.labels))
+        rows = torch.eye(k)
         with torch.inference_mode():
             nats = [float(self.model.prior.log_prob(z, r[None])) for r in rows]
+        if np.ptp(nats) < 1e-6:
+            return self.model.wide(rows[:1] * 0) if c is None else c
         best = int(np.argmax(np.array(nats) + self.model.prior.frequency.clamp_min(1e-12).log().numpy()))
         return self.model.wide(rows[best : best + 1])
 
@@ -263,7 +266,8 @@ class Instrument(Answering):
         if labels and self.model.context_spec:
             weights = torch.tensor([labels]).clamp_min(0)
             words = weights[:, : len(self.model.labels)]  # a mix of labels sums to one; attributes go their own ways
-            c = torch.cat([words / words.sum(), weights[:, words.shape[1] :]], 1) if words.sum() > 0 else c
+            words = words / words.sum() if words.sum() > 0 or c is None else c[:, : words.shape[1]]
+            c = torch.cat([words.nan_to_num(), weights[:, words.shape[1] :]], 1)
         anchor = now.anchor if now.axes == axes or not now.axes else now.z
         return self.begin(
             replace(
@@ -303,7 +307,12 @@ class Instrument(Answering):
     def note(self, state: State) -> dict:
         """What makes a sound again: `model.render` of its z and c."""
         c = None if state.c is None else state.c[0].tolist()
-        return {"name": state.name, "z": state.z[0].tolist(), "c": c, "labels": list(self.model.labels)}
+        return {
+            "name": state.name,
+            "z": state.z[0].tolist(),
+            "c": c,
+            "labels": list(self.model.context_spec or self.model.labels),
+        }
 
     def pack(self) -> Path:
         """Write the pads as a sample pack: WAV files, and a JSON from which each sound can be made again."""

@@ -162,7 +162,7 @@ def from_runs(folder, sources: Sequence, kind: str = "acr", clips: int = 12, tra
             y = model.sample(len(rows), labels if model.labels else None, seed)
         else:
             z = model.batched(model.encode, torch.from_numpy(real)[:, None])
-            y = model.render(z, labels if model.context_spec else None)
+            y = model.render(z, model.context_of(held, rows))
         systems[name] = y[:, 0].numpy()
     made = {n: {"data": runs.read(p)["data"], "started": runs.read(p).get("started"), "model": m.fingerprint()}
             for n, p, (m, _) in zip(names, places, opened, strict=True)}  # fmt: skip

@@ -132,37 +132,44 @@ def chosen(model: Autoencoder, clips: Clips, wanted: Sequence[str], n: int = 0, 
     """
     held, rng = clips.split("test"), np.random.default_rng(seed)
     found = []
+
+    def known(part: Clips, row: int) -> Tensor | None:
+        return model.context_of(part, [row])[0] if model.labels else None
+
     for word in wanted:
         if Path(word).expanduser().is_file():
             try:
                 sound = audio.shot(*audio.read(Path(word).expanduser()), model.length, model.rate).x
             except audio.AudioError as error:
                 raise UsageError(f"{word} cannot be taken in: {error}.") from None
-            found.append((sound, np.full(len(model.labels), 1 / max(len(model.labels), 1)), Path(word).stem))
+            found.append((sound, any_label(model, 1)[0] if model.labels else None, Path(word).stem))
             continue
         labelled = word in set(held.index.label)
         part = held if labelled else clips
         row = int(rng.choice(part.named("", word) if labelled else part.named(word)))
-        found.append((part.audio([row])[0], part.context([row])[0], part.index.name.iloc[row]))
+        found.append((part.audio([row])[0], known(part, row), part.index.name.iloc[row]))
     for row in held.some(n, seed)[: max(0, n - len(wanted))]:
         label, name = held.index.label.iloc[row], held.index.name.iloc[row]
-        found.append(
-            (held.audio([row])[0], held.context([row])[0], name if name.startswith(label) else f"{label} {name}")
-        )
+        found.append((held.audio([row])[0], known(held, row), name if name.startswith(label) else f"{label} {name}"))
     x, c, names = zip(*found, strict=True)
-    c = torch.from_numpy(np.stack(c).astype(np.float32)) if model.labels else None
+    c = torch.stack(c) if model.labels else None
     return Sounds(torch.from_numpy(np.stack(x))[:, None], c, list(names))
 
 
-def partners(clips: Clips, sounds: Sounds, n: int, seed: int = 0) -> Sounds:
+def any_label(model: Autoencoder, n: int) -> Tensor:
+    """n rows of the context of all labels alike, of a sound of which nothing is known"""
+    return model.wide(torch.full((n, len(model.labels)), 1 / len(model.labels)))
+
+
+def partners(model: Autoencoder, clips: Clips, sounds: Sounds, n: int, seed: int = 0) -> Sounds:
     """Two sequences of n sounds: the first two of `sounds`, each followed by held-out clips of its label (any, where unknown)."""
     held, rng, parts = clips.split("test"), np.random.default_rng(seed), []
     for i in (0, 1):
-        known = sounds.c is not None and float(sounds.c[i].max()) == 1
+        known = sounds.c is not None and float(sounds.c[i, : len(clips.labels)].max()) == 1
         alike = np.flatnonzero(held.index.label == clips.labels[int(sounds.c[i].argmax())]) if known else []
         rows = rng.choice(alike if len(alike) else len(held), n - 1)
         more = torch.from_numpy(held.audio(rows))[:, None]
-        c = None if sounds.c is None else torch.cat([sounds.c[i : i + 1], torch.from_numpy(held.context(rows))])
+        c = None if sounds.c is None else torch.cat([sounds.c[i : i + 1], model.context_of(held, rows)])
         parts.append((torch.cat([sounds.x[i : i + 1], more]), c, [sounds.names[i], *held.index.name.iloc[rows]]))
     (x, c, names), (y, d, more) = parts
     return Sounds(torch.cat([x, y]), None if c is None else torch.cat([c, d]), names + more)
@@ -180,7 +187,7 @@ def built_in(model: Autoencoder, n: int, seed: int = 0) -> Sounds:
         ).x
         for key in picked
     ]
-    c = torch.full((len(picked), len(model.labels)), 1 / len(model.labels)) if model.labels else None
+    c = any_label(model, len(picked)) if model.labels else None
     return Sounds(torch.from_numpy(np.stack(x))[:, None], c, [synthesis.name(key) for key in picked])
 
 

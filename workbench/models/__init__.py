@@ -40,8 +40,12 @@ def for_clips(clips, family: str, preset: str | None = None, settings: Mapping |
         )
     if "attributes" in inspect.signature(found(family).build).parameters:
         fixed["attributes"] = known = clips.attributes()
-        if unknown := set((settings or {}).get("attributes", ())) - set(known):
+        asked = (settings or {}).get("attributes", ())
+        if not isinstance(asked, (list, tuple)) or not all(isinstance(word, str) for word in asked):
             raise UsageError(
-                f"The store {clips.store} has too few clips of {', '.join(sorted(unknown))}; it has {', '.join(known) or 'no attributes'}."
+                f"`attributes` came as {asked!r}; give a list of words, as in [{', '.join(map(repr, known[:1]))}]."
             )
+        if unknown := ", ".join(sorted(set(asked) - set(known))):
+            there = ", ".join(known) or "no attributes"
+            raise UsageError(f"Fewer than 8 training clips of {clips.store} are known to be {unknown}; it has {there}.")
     return build(family, preset, **{**fixed, **(settings or {})})

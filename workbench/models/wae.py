@@ -196,7 +196,7 @@ class Wae(Autoencoder):
             voice = GriffinLim(picture[1], self.length, s["iterations"])
         context = len(self.context_spec)
         self.decoder = Decoder(voice, s["mels"], frames, self.latent, context, s["decoder"], s["style"])
-        kinds = ["" if i < len(self.labels) else word.partition(": ")[0] for i, word in enumerate(self.context_spec)]
+        kinds = self.context_kinds
         groups = [[i for i, k in enumerate(kinds) if k == kind] for kind in dict.fromkeys(kinds)]
         self.critic = LatentCritic(self.latent, groups, s["critic"]) if s["adversary"] and groups else None
         self.prior = prior(s["prior"], self.latent, len(self.labels), **s["flow"])
@@ -354,7 +354,7 @@ def build(
         perceptual: weight of the difference between distances of latents and of what the ear measures.
         prior: one of distributions.PRIORS. start: "data" (principal components) or "random".
     """
-    source, trained = load(Path(vocoder)) if isinstance(vocoder, str) and vocoder else None, vocoder or {}
+    source, trained = load(Path(vocoder).expanduser()) if isinstance(vocoder, str) and vocoder else None, vocoder or {}
     if source is not None:
         known = source.settings
         if not isinstance(getattr(source.decoder, "vocoder", None), Vocoder):
@@ -370,7 +370,11 @@ def build(
             raise UsageError(
                 f"The vocoder of {vocoder} was trained for {has}, but this model has {asked}; give it the same, or train another vocoder."
             )
-    fixed = {"length": length, "rate": rate, "labels": tuple(labels), "attributes": tuple(attributes)}
+    if settings["noise"] <= 0:
+        raise UsageError("A `noise` of 0 was asked; a posterior has some, such as 0.05.")
+    if settings["vocoder"] and not {"channels", "iterations"} <= set(settings["vocoder"]):
+        raise UsageError(f"`vocoder` came as {vocoder!r}; give the folder of a run of 'mel'.")
+    fixed = {"length": length, "rate": rate, "labels": tuple(labels), "attributes": tuple(dict.fromkeys(attributes))}
     model = Wae(fixed | settings)
     if source is not None:
         model.decoder.voice.load_state_dict(source.decoder.vocoder.state_dict())
