@@ -53,7 +53,7 @@ def stepping(model: Autoencoder) -> float:
 
 def clips(model: Autoencoder, n: int) -> tuple[torch.Tensor, torch.Tensor]:
     x = torch.randn(n, 1, model.length, generator=torch.Generator().manual_seed(0)) * 0.1
-    return x, torch.eye(max(len(model.labels), 1))[[0] * n]
+    return x, model.wide(torch.eye(max(len(model.labels), 1))[[0] * n])
 
 
 def main(family: str = "wave", preset: str = "small", length: str = "65536") -> None:
