@@ -35,9 +35,20 @@ class Reversed(torch.autograd.Function):
         return -ctx.scale * gradient, None
 
 
+def power_of(parts: Tensor) -> Tensor:
+    """Logarithm of the mean power of parts (B, M, S), (B, 1)"""
+    return (parts.pow(6.0).mean((1, 2)) + 1e-9).log()[:, None]
+
+
 def level(loud: Tensor, scale: Tensor) -> Tensor:
     """Loudness in deviations -> what a picture, magnitudes to the power 1/3, is multiplied by at it"""
     return ((loud * scale[1] + scale[0]) / 6).exp()
+
+
+def at_one_level(parts: Tensor) -> Tensor:
+    """Parts (B, M, S) of mean power one; what a picture adds to powers is no part of the sound"""
+    power = (parts.pow(6.0) - 1e-12).clamp_min(0)
+    return (power / power_of(parts).exp()[:, :, None] + 1e-12).pow(1 / 6)
 
 
 class Encoder(nn.Module):
@@ -66,20 +77,11 @@ class Encoder(nn.Module):
         nn.init.constant_(self.head.bias[latent:], -1.6)  # a standard deviation of 0.2
 
     def loudness(self, parts: Tensor) -> Tensor:
-        """Logarithm of the mean power of parts (B, M, S), in deviations of the training clips, (B, 1)"""
-        return ((parts.pow(6.0).mean((1, 2)) + 1e-9).log()[:, None] - self.loud[0]) / self.loud[1]
+        """In deviations of the training clips, (B, 1)"""
+        return (power_of(parts) - self.loud[0]) / self.loud[1]
 
-    def rows(self, x: Tensor) -> Tensor:
-        """Loudness of parts, and then what principal components are taken of, (B K, 1 + M S)"""
-        parts = self.cut(x)
-        loud = self.loudness(parts)
-        return torch.cat([loud, self.at_one_level(parts, loud).flatten(1)], 1)
-
-    def at_one_level(self, parts: Tensor, loud: Tensor) -> Tensor:
-        if not self.levelled:
-            return parts
-        power = (parts.pow(6.0) - 1e-12).clamp_min(0)  # what pictures add to powers is no part of the sound
-        return (power / level(loud, self.loud).pow(6.0)[:, :, None] + 1e-12).pow(1 / 6)
+    def even(self, parts: Tensor) -> Tensor:
+        return at_one_level(parts) if self.levelled else parts
 
     def cut(self, x: Tensor) -> Tensor:
         """(B, 1, T) -> its picture in parts (B K, M, S)"""
@@ -88,7 +90,7 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         parts = self.cut(x)
         loud = self.loudness(parts)
-        parts = self.at_one_level(parts, loud)
+        parts = self.even(parts)
         principal = (parts.flatten(1) - self.centre) @ self.project
         h = self.head(torch.cat([self.net(parts).flatten(1), principal], 1))
         h = torch.cat([h[:, : self.latent] + principal, h[:, self.latent :], loud], 1)
@@ -190,17 +192,18 @@ class Mel(Autoencoder):
             return
         encoder, device = self.encoder, self.encoder.centre.device
         with torch.no_grad():
-            loud = seen(clips, lambda x: encoder.loudness(encoder.cut(x)), device)
+            parts = seen(clips, encoder.cut, device)
+            loud = power_of(parts)
+            scale = torch.cat([loud.mean(0), loud.std(0).clamp_min(1e-3)])
+            rows = encoder.even(parts).flatten(1)
+            centre, slope = rows.mean(0), rows.new_zeros(rows.shape[1])
             for part in (encoder, self.decoder):
-                part.loud.copy_(torch.cat([loud.mean(0), loud.std(0).clamp_min(1e-3)]))
-            loud, rows = seen(clips, encoder.rows, device).split([1, encoder.centre.numel()], 1)
-            slope = rows.new_zeros(rows.shape[1])
-            centre = rows.mean(0)
+                part.loud.copy_(scale)
             if self.settings["invariance"]:
-                slope = (loud * rows).mean(0)
+                slope = ((loud - scale[0]) / scale[1] * rows).mean(0)
                 along = slope / slope.norm().clamp_min(1e-9)
                 rows = rows - (rows @ along)[:, None] * along
-            _, out, into = principal_components(rows - rows.mean(0), self.timbre)
+            _, out, into = principal_components(rows, self.timbre)
             for name, value in {"centre": centre, "project": into}.items():
                 getattr(encoder, name).copy_(value.to(device))
             self.decoder.envelope.bias.copy_(centre.to(device))
