@@ -97,5 +97,7 @@ def test_what_does_not_fit_is_refused_before_any_data():
         models.build("mel", "tiny", length=4096, rate=8000, series=64)
     with pytest.raises(ValueError, match="of 200 mel bands see none of the 129 bins; take fewer bands"):
         models.build("mel", "tiny", length=4096, rate=8000, mels=200)
+    with pytest.raises(ValueError, match=r"The setting mels came as 0, .* at least 1"):
+        models.build("mel", "tiny", length=4096, rate=8000, mels=0)
     with pytest.raises(ValueError, match="A clip of 4096 values does not divide into hops of 100"):
         models.build("mel", "tiny", length=4096, rate=8000, hop=100)

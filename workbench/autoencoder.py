@@ -27,7 +27,20 @@ VERSION = 2  # of the saved settings; a change that old files do not survive rai
 KNEE = 0.8  # rendered values beyond it are rounded off towards 1, not cut
 RENDER = 16  # clips a batch when sound is made to be kept: one size, so that a clip is the same in any company
 # settings of which none makes no model
-AT_LEAST_ONE = ("latent", "series", "batch_size", "critic", "frame", "hidden", "codes", "vocoder")
+AT_LEAST_ONE = (
+    "latent",
+    "series",
+    "batch_size",
+    "critic",
+    "frame",
+    "hidden",
+    "codes",
+    "vocoder",
+    "n_fft",
+    "hop",
+    "mels",
+    "style",
+)
 
 Schedule = Callable[[int], float]
 
