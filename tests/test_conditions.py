@@ -19,11 +19,11 @@ def test_probes_tell_what_is_there_and_guess_where_nothing_is(clips, monkeypatch
     monkeypatch.setattr(
         model, "latents", lambda part: torch.tensor([[float(names.index(n))] for n in part.index.label])
     )
-    found = conditions.told(model, clips)
+    found = conditions.probes(model, clips)
     assert found["forest"] == 1 and found["guessing"] == pytest.approx(1 / len(names))
     noise = np.random.default_rng(0)
     monkeypatch.setattr(model, "latents", lambda part: torch.from_numpy(noise.standard_normal((len(part), 3))))
-    found = conditions.told(model, clips)
+    found = conditions.probes(model, clips)
     assert all(abs(found[probe] - found["guessing"]) < 0.1 for probe in ("linear", "forest"))
 
 

@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from workbench import audio, data, descriptors, packs, splits, stores
-from workbench.clips import told
+from workbench.clips import attributes
 from workbench.errors import UsageError
 
 RATE = 22_050
@@ -574,7 +574,7 @@ def test_what_is_known_of_a_clip_beside_its_label():
             "attribute_style": ["Soft", "", None, "loud; rim", "a,b"],
         }
     )
-    assert told(index) == [
+    assert attributes(index) == [
         {"pitch class: A", "octave: 4", "style: soft"},
         {"pitch class: C", "octave: -1"},
         {"pitch class: C", "octave: 4"},

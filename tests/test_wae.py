@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from workbench import autoencoder, models, runs, train
-from workbench.conditions import told
+from workbench.conditions import probes
 from workbench.distributions import keyed_noise
 from workbench.instrument import Instrument
 from workbench.models.wae import LatentCritic, discrepancy
@@ -42,14 +42,14 @@ def test_a_critic_answers_each_question_where_something_is_known():
     critic = LatentCritic(2, [[0, 1], [2, 3, 4]], 8)
     c = torch.tensor([[1.0, 0, 0, 1, 0], [0, 1, 0, 0, 0], [0, 1, 0, 0, 1]])
     z = torch.randn(3, 2)
-    each = critic.told(z, torch.cat([c[:, :2], 0 * c[:, 2:]], 1), False)
-    both = critic.told(z, c, False)
-    notes = critic.told(z[[0, 2]], torch.cat([0 * c[:, :2], c[:, 2:]], 1)[[0, 2]], False)
+    each = critic.cross_entropy(z, torch.cat([c[:, :2], 0 * c[:, 2:]], 1), False)
+    both = critic.cross_entropy(z, c, False)
+    notes = critic.cross_entropy(z[[0, 2]], torch.cat([0 * c[:, :2], c[:, 2:]], 1)[[0, 2]], False)
     torch.testing.assert_close(both, (each + notes) / 2)
-    assert critic.told(z, 0 * c, False) == 0
+    assert critic.cross_entropy(z, 0 * c, False) == 0
     answers = critic.net(z)[:, :2].log_softmax(1)
     alike = -(answers.mean(1) * torch.tensor([0.5, 0.25, 0.25])).sum()  # the rare label counts as much as the other
-    torch.testing.assert_close(critic.told(z, torch.cat([c[:, :2], 0 * c[:, 2:]], 1), True), alike)
+    torch.testing.assert_close(critic.cross_entropy(z, torch.cat([c[:, :2], 0 * c[:, 2:]], 1), True), alike)
 
 
 def test_the_start_tells_nothing_of_labels_in_proportion_and_the_decoder_says_it(clips):
@@ -84,7 +84,7 @@ def test_what_is_known_less_is_what_the_decoder_is_told(clips):
 def test_after_training_the_latent_tells_less_than_without_pressure(clips):
     pressed = begun(clips, 150, batch_size=32)
     free = begun(clips, 150, batch_size=32, conditional=False)
-    kept, plain = told(pressed, clips), told(free, clips)
+    kept, plain = probes(pressed, clips), probes(free, clips)
     assert kept["forest"] < 0.5 * plain["forest"] + 0.5 * plain["guessing"]
     z = pressed.latents(clips.split("train"))
     assert z.mean(0).abs().max() < 0.4 and z.std(0).min() > 0.6 and z.std(0).max() < 1.5

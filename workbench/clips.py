@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Clips", "listed"]
 
+ENOUGH = 8  # training clips of which an attribute must be known, so that something can be learned of it
 SURE = 0.8  # confidence from which a clip's pitch counts as known
 CLASSES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 
@@ -101,14 +102,14 @@ class Clips:
         """
         chosen = self.index.iloc[slice(None) if rows is None else rows]
         spec = self.labels if spec is None else spec
-        labels = np.asarray(chosen.label, dtype=object)[:, None] == np.array([*spec, None], dtype=object)[:-1]
+        holds = np.asarray(chosen.label, dtype=object)[:, None] == np.array(spec, dtype=object)
         if not set(spec) <= set(self.labels):
-            labels |= np.array([[word in words for word in spec] for words in told(chosen)], dtype=bool)
-        return labels.astype(np.float32)
+            holds |= np.array([[word in words for word in spec] for words in attributes(chosen)], dtype=bool)
+        return holds.astype(np.float32)
 
-    def attributes(self, least: int = 8) -> tuple[str, ...]:
+    def attributes(self, least: int = ENOUGH) -> tuple[str, ...]:
         """What is known of at least so many training clips beside their label: "octave: 3", "pitch class: C", "style: soft", ..."""
-        count = Counter(word for words in told(self.split("train").index) for word in words)
+        count = Counter(word for words in attributes(self.split("train").index) for word in words)
         return tuple(sorted(word for word, n in count.items() if n >= least))
 
     def measured(self, scale: Clips) -> np.ndarray:
@@ -162,7 +163,7 @@ def listed(labels: Sequence[str]) -> list[str]:
     return sorted({labels} if isinstance(labels, str) else set(labels))
 
 
-def told(index: pd.DataFrame) -> list[set[str]]:
+def attributes(index: pd.DataFrame) -> list[set[str]]:
     """What is known of each clip beside its label, as words: pitch class and octave, and what `attributes.csv` says."""
     words: list[set[str]] = [set() for _ in range(len(index))]
     known = (index.pitch_confidence >= SURE) & (index.pitch > 0)

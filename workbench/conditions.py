@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import balanced_accuracy_score
 
 from workbench import descriptors, metrics, report
@@ -11,7 +10,7 @@ from workbench.autoencoder import Autoencoder
 from workbench.data import Clips
 from workbench.errors import UsageError
 
-__all__ = ["check", "labels_of", "obeyed", "put", "told"]
+__all__ = ["check", "labels_of", "obeyed", "probes", "put"]
 
 
 def check(model: Autoencoder) -> None:
@@ -35,14 +34,14 @@ def labels_of(model: Autoencoder, clips: Clips) -> list[str]:
     return labels
 
 
-def told(model: Autoencoder, clips: Clips, seed: int = 0) -> dict[str, float]:
+def probes(model: Autoencoder, clips: Clips, seed: int = 0) -> dict[str, float]:
     """Balanced accuracy on held-out latents of fresh probes that tell the label: a line, a forest; and that of guessing."""
     labels = labels_of(model, clips)
     fit, *held = ((p, p.index.label.isin(labels).to_numpy()) for p in map(clips.split, ("train", "valid", "test")))
     z, y = model.latents(fit[0]).flatten(1).numpy()[fit[1]], fit[0].index.label[fit[1]]
     z_held = np.concatenate([model.latents(part).flatten(1).numpy()[known] for part, known in held])
     y_held = np.concatenate([part.index.label[known] for part, known in held])
-    forest = RandomForestClassifier(300, min_samples_leaf=2, class_weight="balanced", random_state=seed, n_jobs=2)
+    forest = report.forest(seed)
     return {
         "linear": metrics.linear_probe(z, y, z_held, y_held),
         "forest": float(balanced_accuracy_score(y_held, forest.fit(z, y).predict(z_held))),

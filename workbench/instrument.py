@@ -265,9 +265,13 @@ class Instrument(Answering):
         c = now.c
         if labels and self.model.context_spec:
             weights = torch.tensor([labels]).clamp_min(0)
-            words = weights[:, : len(self.model.labels)]  # a mix of labels sums to one; attributes go their own ways
-            words = words / words.sum() if words.sum() > 0 or c is None else c[:, : words.shape[1]]
-            c = torch.cat([words.nan_to_num(), weights[:, words.shape[1] :]], 1)
+            k = len(self.model.labels)  # a mix of labels sums to one; attributes go their own ways
+            words, others = weights[:, :k], weights[:, k:]
+            if words.sum() > 0:
+                words = words / words.sum()
+            elif c is not None:
+                words = c[:, :k]
+            c = torch.cat([words, others], 1)
         anchor = now.anchor if now.axes == axes or not now.axes else now.z
         return self.begin(
             replace(

@@ -286,6 +286,11 @@ class Draws:
         )
 
 
+def forest(seed: int = 0) -> RandomForestClassifier:
+    """A classifier in which each label counts the same, however many clips it has."""
+    return RandomForestClassifier(300, min_samples_leaf=2, class_weight="balanced", random_state=seed, n_jobs=2)
+
+
 def judged_labels(model: Autoencoder, clips: Clips, least: int = 8) -> list[str]:
     """Labels with enough clips to judge draws by, at least `least` for training and 2 held out; none if fewer than two."""
     count = clips.split("train").index.label.value_counts()
@@ -307,9 +312,7 @@ def draws(model: Autoencoder, clips: Clips, seed: int = 0, least: int = 8, each:
     names = list(descriptors.NAMES)
     real, real_label = (fit.index.loc[fit.index.label.isin(labels), k] for k in (names, "label"))
     kept, kept_label = (held.loc[held.label.isin(labels), k] for k in (names, "label"))
-    judge = RandomForestClassifier(300, min_samples_leaf=2, class_weight="balanced", random_state=0, n_jobs=2).fit(
-        real.to_numpy(), real_label
-    )
+    judge = forest().fit(real.to_numpy(), real_label)
     drawn = {
         label: descriptors.matrix(model.sample(each, label=label, seed=seed)[:, 0].numpy(), model.rate)
         for label in labels

@@ -5,6 +5,7 @@ import inspect
 import pkgutil
 from collections.abc import Mapping
 
+from workbench.clips import ENOUGH
 from workbench.errors import UsageError
 
 __all__ = ["build", "for_clips", "names"]
@@ -47,5 +48,7 @@ def for_clips(clips, family: str, preset: str | None = None, settings: Mapping |
             )
         if unknown := ", ".join(sorted(set(asked) - set(known))):
             there = ", ".join(known) or "no attributes"
-            raise UsageError(f"Fewer than 8 training clips of {clips.store} are known to be {unknown}; it has {there}.")
+            raise UsageError(
+                f"Fewer than {ENOUGH} training clips of {clips.store} are known to be {unknown}; it has {there}."
+            )
     return build(family, preset, **{**fixed, **(settings or {})})

@@ -1,4 +1,4 @@
-"""Three numbers a sound, which know nothing of its label: a Wasserstein autoencoder whose decoder is told the rest."""
+"""Three numbers a sound, which are to know nothing of its label: a Wasserstein autoencoder whose decoder is told the rest."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -75,7 +75,7 @@ class LatentCritic(Critic):
             nn.Linear(hidden, sum(map(len, self.groups))),
         )
 
-    def told(self, z: Tensor, c: Tensor, anything: bool) -> Tensor:
+    def cross_entropy(self, z: Tensor, c: Tensor, anything: bool) -> Tensor:
         """Mean cross-entropy of the critic's answers with c, or with any answer alike, over what is known; each answer counts the same."""
         losses, answers = [], self.net(z)
         for group in self.groups:
@@ -90,7 +90,7 @@ class LatentCritic(Critic):
         return torch.stack(losses).mean() if losses else answers.sum() * 0
 
     def loss(self, real: Tensor, fake: Tensor) -> Tensor:
-        return self.told(real, fake, anything=False)
+        return self.cross_entropy(real, fake, anything=False)
 
 
 class Encoder(nn.Module):
@@ -251,7 +251,7 @@ class Wae(Autoencoder):
                 "discrepancy": discrepancy(z, normal, batch.c if s["joint"] and self.context_spec else None),
             }
             if self.critic is not None:
-                losses["adversary"] = self.critic.told(z, batch.c, anything=True)
+                losses["adversary"] = self.critic.cross_entropy(z, batch.c, anything=True)
             if s["perceptual"]:
                 losses["stress"] = stress(z, batch.heard)
             return losses
