@@ -33,7 +33,10 @@ def build(family: str, preset: str | None = None, **settings):
 
 
 def for_clips(clips, family: str, preset: str | None = None, settings: Mapping | None = None):
-    """A new model for the clips of a store, which sets length, rate and labels, and the attributes where a family takes them."""
+    """A new model for the clips of a store, which sets length, rate and labels, and the attributes where a family takes them.
+
+    What the store cannot serve, such as more codes than there are frames, is refused here, before a run begins.
+    """
     fixed = {"length": clips.length, "rate": clips.rate, "labels": clips.labels}
     if asked := sorted(set(fixed) & set(settings or ())):
         raise UsageError(
@@ -51,4 +54,6 @@ def for_clips(clips, family: str, preset: str | None = None, settings: Mapping |
             raise UsageError(
                 f"Fewer than {ENOUGH} training clips of {clips.store} are known to be {unknown}; it has {there}."
             )
-    return build(family, preset, **{**fixed, **(settings or {})})
+    model = build(family, preset, **{**fixed, **(settings or {})})
+    model.check(clips)
+    return model
