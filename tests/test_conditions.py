@@ -43,6 +43,28 @@ def test_a_decoder_that_plays_real_clips_of_the_label_obeys_and_one_that_does_no
     assert conditions.obeyed(model, clips, n=4).changed.mean() < 1.5 / len(clips.labels)
 
 
+def test_a_decoder_that_plays_real_clips_of_the_attribute_obeys_and_a_deaf_one_does_not(clips, monkeypatch):
+    octaves = [word for word in clips.attributes() if word.startswith("octave")]
+    model, train = models.for_clips(clips, "wae", "tiny", {"attributes": octaves}), clips.split("train")
+    first = len(clips.labels)
+    known = train.context(None, model.context_spec)[:, first:]
+
+    def sound(z, c, listens):
+        asked = c[:, first:].argmax(1) if listens else torch.zeros(len(c), dtype=int)
+        rows = [np.flatnonzero(known[:, i])[k % known[:, i].sum().astype(int)] for k, i in enumerate(asked)]
+        return torch.from_numpy(train.audio(rows))[:, None]
+
+    monkeypatch.setattr(model, "render", lambda z, c=None: sound(z, c, True))
+    table = conditions.attributes_obeyed(model, clips, n=6)
+    assert 2 <= len(table) <= len(octaves) and set(table.attribute) <= set(octaves) and (table.n >= 8).all()
+    assert table.changed.mean() > 0.9 and table.own.mean() < 0.2 and (table.guessing == 1 / len(octaves)).all()
+    monkeypatch.setattr(model, "render", lambda z, c=None: sound(z, c, False))
+    deaf = conditions.attributes_obeyed(model, clips, n=6)
+    assert (deaf.changed == deaf.own).all()
+    only = models.for_clips(clips, "wae", "tiny", {"attributes": octaves[:1]})
+    assert conditions.attributes_obeyed(only, clips).empty  # of one octave nothing can be told apart
+
+
 def test_a_decoder_that_sees_no_label_is_refused(clips):
     with pytest.raises(UsageError, match=r"'wave' model whose decoder sees no label .* -p family wae"):
         conditions.check(made(clips))
@@ -57,3 +79,7 @@ def test_a_word_takes_the_place_of_its_kind():
     assert conditions.put(model, c, "b").tolist() == [[0, 1, 0, 1, 1], [0, 1, 0, 0, 0]]
     assert conditions.put(model, c, "octave: 2").tolist() == [[1, 0, 1, 0, 1], [0, 0, 1, 0, 0]]
     assert c[0, 0] == 1
+    with pytest.raises(
+        UsageError, match=r"no label or attribute 'octave: 9'; it knows a, b, octave: 2, octave: 3, style: soft"
+    ):
+        conditions.put(model, c, "octave: 9")

@@ -1,4 +1,4 @@
-"""What a latent tells of a clip's label, and whether the decoder does as the label says."""
+"""What a latent tells of a clip's label, and whether the decoder does as label and attributes say."""
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ from workbench.autoencoder import Autoencoder
 from workbench.data import Clips
 from workbench.errors import UsageError
 
-__all__ = ["check", "labels_of", "obeyed", "probes", "put"]
+__all__ = ["attributes_obeyed", "check", "labels_of", "obeyed", "probes", "put"]
 
 
 def check(model: Autoencoder) -> None:
@@ -75,8 +75,42 @@ def obeyed(model: Autoencoder, clips: Clips, n: int = 12, seed: int = 0) -> pd.D
     return pd.DataFrame(table, columns=["label", "n", "real", "changed", "drawn"])
 
 
+def attributes_obeyed(model: Autoencoder, clips: Clips, n: int = 12, seed: int = 0) -> pd.DataFrame:
+    """How often a classifier of real training clips hears the attribute that a clip was changed to, all else as it was.
+
+    A linear classifier on `descriptors.embed` for each kind of attribute that clips differ in. Returns a row per attribute:
+    clips of training; share of real held-out clips that have it in which it is heard; the same of up to n held-out clips that
+    have another of its kind, decoded with their own (own) and with this one instead (changed). Where `real` is hardly above
+    `guessing`, the classifier cannot judge.
+    """
+    spec, kinds = np.array(model.context_spec), np.array(model.context_kinds)
+    fit, held = clips.split("train"), clips.split("test")
+    c_fit, c_held = model.context_of(fit).numpy(), model.context_of(held)
+    table = []
+    for kind in dict.fromkeys(kinds[len(model.labels) :]):
+        words = np.flatnonzero(kinds == kind)
+        known, has = c_fit[:, words].sum(1) == 1, c_held[:, words].numpy()
+        if len(words) < 2:
+            continue
+        judge = metrics.linear().fit(fit.vectors()[known], spec[words][c_fit[known][:, words].argmax(1)])
+        heard = judge.predict(held.vectors())
+        for i, word in enumerate(spec[words]):
+            others = np.flatnonzero((has.sum(1) == 1) & (has[:, i] == 0))
+            rows = np.sort(np.random.default_rng(seed).permutation(others)[:n])
+            if not len(rows) or not has[:, i].any():
+                continue
+            z, c = model.batched(model.encode, torch.from_numpy(held.audio(rows))[:, None]), c_held[rows]
+            made = model.render(z, c), model.render(z, put(model, c, word))
+            shares = (np.mean(judge.predict(descriptors.embed(x[:, 0].numpy(), model.rate)) == word) for x in made)
+            real = np.mean(heard[has[:, i] == 1] == word)
+            table.append((word, int(c_fit[:, words[i]].sum()), 1 / len(words), real, *shares))
+    return pd.DataFrame(table, columns=["attribute", "n", "guessing", "real", "own", "changed"])
+
+
 def put(model: Autoencoder, c: torch.Tensor, word: str) -> torch.Tensor:
     """Contexts (n, C) with this label or attribute in the place of the one of its kind that they had."""
+    if word not in model.context_spec:
+        raise UsageError(f"The decoder knows no label or attribute '{word}'; it knows {', '.join(model.context_spec)}.")
     kinds = np.array(model.context_kinds)
     i, c = model.context_spec.index(word), c.clone()
     c[:, kinds == kinds[i]] = 0
