@@ -265,7 +265,7 @@ class Mel(Autoencoder):
                 ("encoder", "decoder", "probe"),
                 batch_size=s["batch_size"],
                 monitor=None,  # the best probe would be the worst latent
-                healthy={"error": (0.15, 0.5), "nats": (25, 110), "probe": (0.9, 1.1)},
+                healthy={"error": (0.15, 0.5), "nats": (25 * s["series"], 110 * s["series"]), "probe": (0.9, 1.1)},
                 prepare=self.start_from_data,
             ),
             Stage(
