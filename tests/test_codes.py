@@ -104,5 +104,11 @@ def test_what_cannot_be_asked_is_refused(begun, clips):
         codes.synthesise(begun, table.assign(pitch=0.0), [100] * 9, "pitch")
     with pytest.raises(ValueError, match="'frame' model has no codes"):
         codes.check(models.for_clips(clips, "frame", "tiny"))
+    with pytest.raises(ValueError, match="not measured by 'loudness'; they are by centroid, bandwidth, pitch"):
+        codes.check(begun, "loudness")
+    for curve in ([1000], [1000, 1000], [-5, 5], [1e9, 2e9], ["a", "b"], [[1, 2], [3, 4]]):
+        with pytest.raises(ValueError, match=r"The curve came as .* 2 values in Hz that differ, above 0 and up to"):
+            codes.check(begun, "centroid", curve)
+    codes.check(begun, "pitch", [100, 200])
     with pytest.raises(ValueError, match=r"frames of training clips cannot fill 1,000,000 codes"):
         models.for_clips(clips, "vq", "tiny", {"codes": 1_000_000, "latent": 1})

@@ -150,7 +150,7 @@ def test_presets_build_and_unknown_settings_are_refused(family):
     module = importlib.import_module(f"workbench.models.{family}")
     assert {"tiny", "small", "base"} <= set(module.PRESETS)
     for preset in module.PRESETS:
-        model = models.build(family, preset, length=4096, rate=8000, labels=("a",))
+        model = models.build(family, preset, length=4096, rate=8000, labels=("a", "b"))
         assert model.decode(model.encode(torch.zeros(1, 1, 4096))).shape == (1, 1, 4096)
     with pytest.raises(ValueError, match=r"no setting betta; it has .*batch_size"):
         tiny(family, betta=1)
@@ -160,6 +160,12 @@ def test_presets_build_and_unknown_settings_are_refused(family):
         tiny(family, length=4100)
     with pytest.raises(ValueError, match="labels"):
         tiny(family, labels=(), conditional=True)
+    with pytest.raises(
+        ValueError, match="needs at least 2 labels, but the store has other; set `conditional` to false"
+    ):
+        tiny(family, labels=("other",), conditional=True)
+    with pytest.raises(ValueError, match=r"conditional came as 'yes', and something like (True|False) was expected\.$"):
+        tiny(family, conditional="yes")
     with pytest.raises(ValueError, match="no preset 'huge'; it has tiny, small, base"):
         models.build(family, "huge", length=4096, rate=8000)
 

@@ -157,3 +157,11 @@ def test_no_path_is_shorter_than_the_least_and_ends_are_those_of_the_clips(made,
         assert (table.low <= table.length).all() and (table.length <= table.high).all()
     with pytest.raises(ValueError, match="1 pairs"):
         paths.smoothness(model, clips, pairs=1)
+
+
+def test_sounds_that_cannot_be_taken_are_refused(made, clips, tmp_path):
+    model = made["wave"]
+    with pytest.raises(ValueError, match="5 sounds were asked for; up to 4 are taken here"):
+        paths.chosen(model, clips, ["kick"] * 5, 4)
+    with pytest.raises(ValueError, match=r"There is no file .*gone\.wav; give a sound file, a label"):
+        paths.chosen(model, clips, [str(tmp_path / "gone.wav")], 4)

@@ -130,9 +130,10 @@ class Autoencoder(nn.Module, abc.ABC):
         self.length, self.rate = int(settings["length"]), int(settings["rate"])
         self.labels = tuple(settings["labels"])
         self.context_spec = self.labels + tuple(settings.get("attributes", ())) if settings["conditional"] else ()
-        if settings["conditional"] and not self.labels:
+        if settings["conditional"] and len(self.context_spec) < 2:
+            known = ", ".join(self.context_spec) or "none"
             raise UsageError(
-                "A conditional decoder needs labels, but the store has none; set `conditional` to false, or label the clips."
+                f"A conditional decoder needs at least 2 labels, but the store has {known}; set `conditional` to false, or label the clips."
             )
 
     @property
@@ -364,7 +365,11 @@ def complete(family: str, defaults: Mapping, given: Mapping) -> dict:
         if not fits(value, default, least):
             raise UsageError(
                 f"The setting {name} came as {value!r}, and something like {default!r} was expected"
-                + (f", at least {least}." if isinstance(default, (int, float)) else ".")
+                + (
+                    f", at least {least}."
+                    if isinstance(default, (int, float)) and default is not False and default is not True
+                    else "."
+                )
             )
     return {**defaults, **given, "steps": {**defaults["steps"], **given.get("steps", {})}}
 

@@ -24,11 +24,18 @@ LEVEL = 0.1  # root mean square of what is measured
 LOWEST = 40.0  # Hz, of a pitch
 
 
-def check(model: Autoencoder) -> None:
-    """Refuse a family without codes."""
+def check(model: Autoencoder, descriptor: str = "centroid", values: Sequence[float] = ()) -> None:
+    """Refuse a family without codes, what codes are not measured by, and a curve of it that none can follow."""
     if not isinstance(model, Vq):
         raise UsageError(
             f"A '{model.family}' model has no codes; train one that has: `workbench run train -p family vq`."
+        )
+    if descriptor not in MEASURED:
+        raise UsageError(f"Codes are not measured by '{descriptor}'; they are by {', '.join(MEASURED)}.")
+    known = [isinstance(v, (int, float)) and 0 < v <= model.rate / 2 for v in values]
+    if not all(known) or (len(values) and len(set(values)) < 2):
+        raise UsageError(
+            f"The curve came as {list(values)}; give at least 2 values in Hz that differ, above 0 and up to {model.rate / 2:g}."
         )
 
 
@@ -123,13 +130,12 @@ def synthesise(
         table: of `analyse`; codes that no clip uses, or that have no pitch where one is asked for, are left out.
         target: (N,) in Hz. level: root mean square of each frame (N,), or one for all.
     """
+    check(model, descriptor)
     target = np.asarray(target, float)
     if target.ndim != 1 or len(target) < 4 or not (np.isfinite(target) & (target > 0)).all():
         raise UsageError(
             f"A target of shape {target.shape} came; it takes at least 4 values above 0 Hz, one for each frame."
         )
-    if descriptor not in MEASURED:
-        raise UsageError(f"Codes are not measured by '{descriptor}'; they are by {', '.join(MEASURED)}.")
     known = table[(table.frames > 0) & (table[descriptor] > 0)]
     if known.empty:
         raise UsageError(

@@ -14,15 +14,15 @@ __all__ = ["attributes_obeyed", "check", "labels_of", "obeyed", "probes", "put"]
 
 
 def check(model: Autoencoder) -> None:
-    """Refuse a decoder that sees no label."""
+    """Refuse a family that cannot draw a label, and a decoder that sees none."""
+    if model.prior is None:
+        raise UsageError(
+            f"A '{model.family}' model has no law of whole clips, so no label can be drawn; take a single-vector family."
+        )
     if not model.context_spec:
         raise UsageError(
             f"A '{model.family}' model whose decoder sees no label has nothing to obey; train one that does: -p family wae, or another with "
             "-p settings '{\"conditional\": true}'."
-        )
-    if model.prior is None:
-        raise UsageError(
-            f"A '{model.family}' model has no law of whole clips, so no label can be drawn; take a single-vector family."
         )
 
 

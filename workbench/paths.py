@@ -136,7 +136,11 @@ def chosen(model: Autoencoder, clips: Clips, wanted: Sequence[str], n: int = 0, 
     def known(part: Clips, row: int) -> Tensor | None:
         return model.context_of(part, [row])[0] if model.labels else None
 
+    if n and len(wanted) > n:
+        raise UsageError(f"{len(wanted)} sounds were asked for; up to {n} are taken here.")
     for word in wanted:
+        if Path(word).expanduser().is_absolute() and not Path(word).expanduser().is_file():
+            raise UsageError(f"There is no file {word}; give a sound file, a label, or part of a clip's name.")
         if Path(word).expanduser().is_file():
             try:
                 sound = audio.shot(*audio.read(Path(word).expanduser()), model.length, model.rate).x

@@ -144,9 +144,10 @@ class STFT(nn.Module):
 def frames_of(length: int, n_fft: int, hop: int) -> int:
     """How many frames an STFT makes of clips; UsageError where hops do not divide them."""
     if hop < 1 or n_fft % hop or hop > n_fft // 2 or length % hop:
+        fit = min(length & -length, 512)  # a power of two that divides the clip
         raise UsageError(
-            f"A clip of {length} values does not divide into hops of {hop}, or frames of {n_fft} do not: take a hop that divides both, at "
-            f"most half a frame, such as {n_fft // 2}."
+            f"A clip of {length} values does not divide into hops of {hop}, or frames of {n_fft} do not, or hops are longer than half of "
+            f"them: take hops of {fit} in frames of {2 * fit} or {4 * fit}, or clips of a multiple of {max(hop, 1)} values."
         )
     return length // hop + 1
 

@@ -53,7 +53,8 @@ class Frame(Autoencoder):
         s = self.settings
         if s["frame"] % 2 or self.length % (s["frame"] // 2):
             raise UsageError(
-                f"A clip of {self.length} values does not divide into half frames of {s['frame'] / 2:g}; use a power of two up to 4096."
+                f"A frame of {s['frame']} was asked, but a clip of {self.length} values does not divide into half frames of {s['frame'] / 2:g}; "
+                f"take a power of two up to {2 * (self.length & -self.length)}."
             )
         self.latent, self.hop = s["latent"], s["frame"] // 2
         self.encoder = Encoder(s["frame"], s["hidden"], self.latent)

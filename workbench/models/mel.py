@@ -162,8 +162,9 @@ class Mel(Autoencoder):
         series = s["series"] > 1
         whole = frames - series  # parts go without the last frame, which is centred on the clip's end
         if whole % s["series"]:
+            fit = ", ".join(str(k) for k in range(2, whole + 1) if whole % k == 0)
             raise UsageError(
-                f"A series of {s['series']} was asked, of clips that have {whole} frames: take a divisor of these."
+                f"A series of {s['series']} was asked, of clips that have {whole} frames: take one of {fit}."
             )
         self.timbre, self.latent = s["latent"], s["latent"] + 1
         parts = Parts(whole, whole // s["series"])

@@ -297,7 +297,7 @@ DEFAULTS = {
     "joint": True,
     "perceptual": 0.0,
     "vocoder": {},
-    "iterations": 32,
+    "iterations": 8,
     "prior": "standard",
     "flow": {},
     "start": "data",

@@ -1,5 +1,6 @@
 """The thesis model: PQMF bands in and out, one latent vector for the whole clip."""
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -157,12 +158,15 @@ class Wave(Autoencoder):
                 f"A flow posterior is of one vector, and a series of {parts} was asked: take the one or the other."
             )
         flow_features = 32 if s["posterior"] == "flow" else 0
-        for frames in (self.length // (BANDS * STRIDE**k) for k in (len(s["encoder"]) - 1, len(s["decoder"]))):
-            if self.latent % parts or frames % parts or (self.length // (BANDS * HOP)) % parts:
-                raise UsageError(
-                    f"A series of {parts} was asked, which does not divide the {self.latent} latents and the {frames} frames at the "
-                    "narrowest of encoder or decoder: take a power of two, and fewer channels for more frames."
-                )
+        strides = HOP, STRIDE ** (len(s["encoder"]) - 1), STRIDE ** len(s["decoder"])
+        frames = [self.length // (BANDS * stride) for stride in strides]
+        common = math.gcd(self.latent, *frames)
+        if common % parts:
+            fit = ", ".join(str(k) for k in range(1, common + 1) if common % k == 0)
+            raise UsageError(
+                f"A series of {parts} was asked, which does not divide the {self.latent} latents and the {min(frames)} frames at the "
+                f"narrowest of encoder or decoder: take one of {fit}, fewer channels for more frames, or clips of another length."
+            )
         self.encoder = Encoder(self.length, self.latent, s["encoder"], flow_features, parts)
         self.decoder = Decoder(self.length, self.latent, len(self.context_spec), s["decoder"], s["iterations"], parts)
         self.posterior_flow = (
