@@ -26,21 +26,7 @@ __all__ = ["VERSION", "Autoencoder", "Batch", "Schedule", "Stage", "complete", "
 VERSION = 2  # of the saved settings; a change that old files do not survive raises it (2: mixture below the flow)
 KNEE = 0.8  # rendered values beyond it are rounded off towards 1, not cut
 RENDER = 16  # clips a batch when sound is made to be kept: one size, so that a clip is the same in any company
-# settings of which none makes no model
-AT_LEAST_ONE = (
-    "latent",
-    "series",
-    "batch_size",
-    "critic",
-    "frame",
-    "hidden",
-    "codes",
-    "vocoder",
-    "n_fft",
-    "hop",
-    "mels",
-    "style",
-)
+NONE_WILL_DO = ("iterations", "warmup")  # whole numbers that may be 0; of all others there is one at least
 
 Schedule = Callable[[int], float]
 
@@ -361,15 +347,11 @@ def complete(family: str, defaults: Mapping, given: Mapping) -> dict:
         raise UsageError(f"The setting start came as {given['start']!r}; it is 'data' or 'random'.")
     for name, value in [*given.items(), *((f"steps: {k}", v) for k, v in given.get("steps", {}).items())]:
         default = 0 if name.startswith("steps: ") else defaults[name]
-        least = 1 if name in AT_LEAST_ONE else 0
+        least = 1 if type(default) is int and default > 0 and name not in NONE_WILL_DO else 0
         if not fits(value, default, least):
             raise UsageError(
                 f"The setting {name} came as {value!r}, and something like {default!r} was expected"
-                + (
-                    f", at least {least}."
-                    if isinstance(default, (int, float)) and default is not False and default is not True
-                    else "."
-                )
+                + (f", at least {least}." if type(default) in (int, float) else ".")
             )
     return {**defaults, **given, "steps": {**defaults["steps"], **given.get("steps", {})}}
 

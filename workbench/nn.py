@@ -10,9 +10,14 @@ from torch import Tensor, nn
 from workbench.data import Clips
 from workbench.representations import Mel
 
-__all__ = ["Parts", "Residual", "Vocoder", "down", "halving", "principal_components", "seen", "some", "up"]
+__all__ = ["Parts", "Residual", "Vocoder", "divisors", "down", "halving", "principal_components", "seen", "some", "up"]
 
 SEEN = 2048  # clips at most in which a model looks for where to start
+
+
+def divisors(n: int) -> str:
+    """What n divides by, for a sentence: "2, 4" of 4, "1" of 1"""
+    return ", ".join(str(k) for k in range(2, n + 1) if n % k == 0) or "1"
 
 
 class Residual(nn.Module):

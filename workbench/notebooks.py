@@ -365,9 +365,9 @@ def serve(notebook: Path, values: Mapping[str, Any], port: int = 0, browser: boo
         # pages that were closed leave a kernel of a gigabyte each
         command += ["--MappingKernelManager.cull_idle_timeout=60", "--MappingKernelManager.cull_interval=20"]
         command += [] if browser else ["--no-browser"]
-        # threads that wait for each other by spinning take the browser's core, and then wait for it: a page of two minutes took eight
-        settings = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "WORKBENCH_HOME": str(Path.cwd())}
-        server = subprocess.Popen(command, env=settings)
+        # threads that wait for each other by spinning take the browser's core, and then wait for it: two pages of two minutes took eight
+        environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "WORKBENCH_HOME": str(Path.cwd())}
+        server = subprocess.Popen(command, env=environment)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         try:
             if code := server.wait():

@@ -139,14 +139,15 @@ def chosen(model: Autoencoder, clips: Clips, wanted: Sequence[str], n: int = 0, 
     if n and len(wanted) > n:
         raise UsageError(f"{len(wanted)} sounds were asked for; up to {n} are taken here.")
     for word in wanted:
-        if Path(word).expanduser().is_absolute() and not Path(word).expanduser().is_file():
+        file = Path(word).expanduser()
+        if file.is_absolute() and not file.is_file():
             raise UsageError(f"There is no file {word}; give a sound file, a label, or part of a clip's name.")
-        if Path(word).expanduser().is_file():
+        if file.is_file():
             try:
-                sound = audio.shot(*audio.read(Path(word).expanduser()), model.length, model.rate).x
+                sound = audio.shot(*audio.read(file), model.length, model.rate).x
             except audio.AudioError as error:
                 raise UsageError(f"{word} cannot be taken in: {error}.") from None
-            found.append((sound, any_label(model, 1)[0] if model.labels else None, Path(word).stem))
+            found.append((sound, any_label(model, 1)[0] if model.labels else None, file.stem))
             continue
         labelled = word in set(held.index.label)
         part = held if labelled else clips

@@ -167,7 +167,7 @@ class Mel(nn.Module):
         self.stft, self.bands = STFT(n_fft, hop), bands
         bank = torchaudio.functional.melscale_fbanks(n_fft // 2 + 1, 30.0, rate / 2, bands, rate).T  # (M, F)
         if not bank.sum(1).all():
-            raise ValueError(
+            raise UsageError(
                 f"{int((bank.sum(1) == 0).sum())} of {bands} mel bands see none of the {n_fft // 2 + 1} bins; take fewer bands or a longer n_fft."
             )
         self.register_buffer("bank", bank / bank.sum(1, keepdim=True), persistent=False)

@@ -13,7 +13,7 @@ from workbench.data import Clips
 from workbench.distributions import Gaussian, Posterior, kl, prior
 from workbench.errors import UsageError
 from workbench.losses import spectral_distance, stress
-from workbench.nn import Parts, Vocoder, halving, principal_components, seen
+from workbench.nn import Parts, Vocoder, divisors, halving, principal_components, seen
 from workbench.representations import Mel as Picture
 from workbench.representations import frames_of
 
@@ -162,17 +162,13 @@ class Mel(Autoencoder):
         series = s["series"] > 1
         whole = frames - series  # parts go without the last frame, which is centred on the clip's end
         if whole % s["series"]:
-            fit = ", ".join(str(k) for k in range(2, whole + 1) if whole % k == 0)
             raise UsageError(
-                f"A series of {s['series']} was asked, of clips that have {whole} frames: take one of {fit}."
+                f"A series of {s['series']} was asked, of clips that have {whole} frames: take one of {divisors(whole)}."
             )
         self.timbre, self.latent = s["latent"], s["latent"] + 1
         parts = Parts(whole, whole // s["series"])
         self.hop = parts.part * s["hop"] if series else None
-        try:
-            picture = [Picture(self.rate, s["n_fft"], s["hop"], s["mels"]) for _ in range(2)]
-        except ValueError as error:
-            raise UsageError(str(error)) from None
+        picture = [Picture(self.rate, s["n_fft"], s["hop"], s["mels"]) for _ in range(2)]
         levelled = s["invariance"] > 0
         self.encoder = Encoder(picture[0], parts, self.timbre, s["encoder"], series, levelled)
         vocoder = Vocoder(picture[1], self.length, s["vocoder"], s["iterations"])

@@ -183,10 +183,7 @@ class Wae(Autoencoder):
         super().__init__(settings)
         s = self.settings
         frames = frames_of(self.length, s["n_fft"], s["hop"])
-        try:
-            picture = [Mel(self.rate, s["n_fft"], s["hop"], s["mels"]) for _ in range(2)]
-        except ValueError as error:
-            raise UsageError(str(error)) from None
+        picture = [Mel(self.rate, s["n_fft"], s["hop"], s["mels"]) for _ in range(2)]
         self.latent = s["latent"]
         self.encoder = Encoder(picture[0], frames, self.latent, s["encoder"])
         if s["vocoder"]:

@@ -15,7 +15,7 @@ from workbench.distributions import FlowPosterior, Gaussian, Posterior, kl, prio
 from workbench.errors import UsageError
 from workbench.flows import Flow
 from workbench.losses import spectral_distance, stress
-from workbench.nn import Parts, Residual, down, principal_components, seen, up
+from workbench.nn import Parts, Residual, divisors, down, principal_components, seen, up
 from workbench.representations import PQMF, STFT
 
 __all__ = ["PRESETS", "TINY", "Wave", "build"]
@@ -162,10 +162,9 @@ class Wave(Autoencoder):
         frames = [self.length // (BANDS * stride) for stride in strides]
         common = math.gcd(self.latent, *frames)
         if common % parts:
-            fit = ", ".join(str(k) for k in range(1, common + 1) if common % k == 0)
             raise UsageError(
                 f"A series of {parts} was asked, which does not divide the {self.latent} latents and the {min(frames)} frames at the "
-                f"narrowest of encoder or decoder: take one of {fit}, fewer channels for more frames, or clips of another length."
+                f"narrowest of encoder or decoder: take one of {divisors(common)}, fewer channels for more frames, or clips of another length."
             )
         self.encoder = Encoder(self.length, self.latent, s["encoder"], flow_features, parts)
         self.decoder = Decoder(self.length, self.latent, len(self.context_spec), s["decoder"], s["iterations"], parts)
