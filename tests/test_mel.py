@@ -1,13 +1,18 @@
 """Mel pictures: a latent without loudness, one for the whole clip or for each part of it, and a vocoder."""
 
+import importlib
+
 import numpy as np
 import pytest
 import torch
+import torchaudio
 
 from workbench import models, train
+from workbench.errors import UsageError
 from workbench.losses import spectral_distance
 from workbench.models.mel import Reversed
 from workbench.nn import Parts
+from workbench.representations import bank_of
 
 
 def begun(clips, **settings):
@@ -106,3 +111,31 @@ def test_what_does_not_fit_is_refused_before_any_data():
         match=r"4096 values does not divide into hops of 100, .*: take hops of 512 in frames of 1024 or 2048",
     ):
         models.build("mel", "tiny", length=4096, rate=8000, hop=100)
+
+
+RATES = (8_000, 11_025, 16_000, 22_050, 32_000, 37_800, 44_100, 48_000, 64_000, 88_200, 96_000)
+
+
+@pytest.mark.parametrize("family", ["mel", "wae"])
+def test_pictures_of_every_preset_see_each_band_at_every_rate(family, recwarn):
+    module = importlib.import_module(f"workbench.models.{family}")
+    for rate in RATES:
+        for preset in module.PRESETS:
+            asked = {**module.DEFAULTS, **module.PRESETS[preset]}
+            bank = bank_of(rate, asked["n_fft"], asked["mels"])
+            assert bank.shape == (asked["mels"], asked["n_fft"] // 2 + 1), (rate, preset)
+            assert bank.sum(1).min() > 0 and (bank >= 0).all(), (rate, preset)
+            centres = bank @ torch.arange(bank.shape[1]).float() / bank.sum(1)
+            assert (centres.diff() >= 0).all() and (bank.sum(0) > 0).float().mean() > 0.97, (rate, preset)
+        model = models.build(family, "tiny", length=4096, rate=rate, labels=("a", "b"))
+        assert model.encoder.picture.bands == 24
+    assert not recwarn.list
+    with pytest.raises(UsageError, match="mel bands see none"):
+        models.build(family, "tiny", length=4096, rate=96_000, labels=("a", "b"), mels=200)
+
+
+def test_where_bins_are_fine_enough_bands_are_those_of_the_htk_scale():
+    kept = torchaudio.functional.melscale_fbanks(513, 30.0, 11_025, 128, 22_050).T
+    assert torch.equal(bank_of(22_050, 1024, 128), kept)
+    high = bank_of(96_000, 1024, 128)
+    assert high[-1].argmax() > 490 and 30 < high[0].argmax() * 96_000 / 1024 < 200

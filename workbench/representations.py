@@ -2,6 +2,7 @@
 
 import functools
 import math
+import warnings
 
 import numpy as np
 import torch
@@ -155,7 +156,8 @@ def frames_of(length: int, n_fft: int, hop: int) -> int:
 class Mel(nn.Module):
     """Magnitudes in mel bands to the power 1/3, close to how loudness grows (Stevens, 1957), as a picture.
 
-    Triangles on the HTK scale from 30 Hz up, each of which sums to one: a band is a mean, not a sum. `inverse` gives each
+    Triangles on the HTK scale from 30 Hz up, each of which sums to one: a band is a mean, not a sum. Where the rate is so high that
+    bands would lie between two bins, they are at least a bin apart, and on the HTK scale above. `inverse` gives each
     bin the mean of the bands that look at it; what lies between two bands is not told apart.
 
     >>> Mel(22_050, 1024, 512, 80)(torch.zeros(2, 1, 4096)).shape
@@ -165,7 +167,7 @@ class Mel(nn.Module):
     def __init__(self, rate: int, n_fft: int = 1024, hop: int = 512, bands: int = 128):
         super().__init__()
         self.stft, self.bands = STFT(n_fft, hop), bands
-        bank = torchaudio.functional.melscale_fbanks(n_fft // 2 + 1, 30.0, rate / 2, bands, rate).T  # (M, F)
+        bank = bank_of(rate, n_fft, bands)
         if not bank.sum(1).all():
             raise UsageError(
                 f"{int((bank.sum(1) == 0).sum())} of {bands} mel bands see none of the {n_fft // 2 + 1} bins; take fewer bands or a longer n_fft."
@@ -181,6 +183,25 @@ class Mel(nn.Module):
     def inverse(self, m: Tensor) -> Tensor:
         """(B, M, N) -> magnitudes of the bins to the power 1/3, (B, F, N)"""
         return (self.spread @ m.clamp_min(0).pow(6.0) + 1e-12).pow(1 / 6)
+
+
+def bank_of(rate: int, n_fft: int, bands: int) -> Tensor:
+    """Triangles of mel bands over the bins of an STFT, (M, F); a row of zeros for a band that sees none of them."""
+    with warnings.catch_warnings(action="ignore"):  # of bands that see no bin
+        bank = torchaudio.functional.melscale_fbanks(n_fft // 2 + 1, 30.0, rate / 2, bands, rate).T
+    if bank.sum(1).all():
+        return bank
+    low, high = (2595 * math.log10(1 + f / 700) for f in (30.0, rate / 2))
+    edges = 700 * (10 ** (np.linspace(low, high, bands + 2) / 2595) - 1)
+    for k in range(1, bands + 2):
+        edges[k] = max(edges[k], edges[k - 1] + rate / n_fft)
+    if edges[-2] >= rate / 2:  # more bands than bins
+        return bank
+    edges[-1] = rate / 2
+    low, centre, high = (edges[k : bands + k, None] for k in range(3))
+    f = np.arange(n_fft // 2 + 1) * rate / n_fft
+    rows = np.minimum((f - low) / (centre - low), (high - f) / (high - centre)).clip(0)
+    return torch.from_numpy(rows.astype(np.float32))
 
 
 class Frames(nn.Module):
