@@ -1,7 +1,9 @@
 """What all tests share: no network for models, two threads, tiny notebooks, and a browser where there is one."""
 
+import json
 import os
 import shutil
+import urllib.parse
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,34 @@ sizes: list[int] = [1, 2]
 settings: dict = {}
 free = 3
 """
+
+
+def spoilt(path, keys=()):
+    """Damage a file in each way in turn, yielding the way's name, and bring it back: empty, cut, junk, gone, a folder; of JSON
+    also values of other types in the place of the whole, and those `keys` ("settings/rate") missing or of another type."""
+    data = path.read_bytes()
+    junk = bytes(range(256)) * 8
+    ways = {"empty": b"", "cut": data[: len(data) // 2], "two bytes short": data[:-2], "junk": junk, "text": b"kick"}
+    if path.suffix == ".json":
+        ways |= {repr(value): json.dumps(value).encode() for value in (None, [], 3, "a", {}, [{}])}
+        for key in keys:
+            for wrong in (..., None, {"a": 1}, "x", [3], -1.5):  # ... for a key that is missing
+                whole = json.loads(data)
+                *above, last = key.split("/")
+                part = whole[above[0]] if above else whole
+                if type(part.pop(last)) is type(wrong):
+                    continue
+                part |= {} if wrong is ... else {last: wrong}
+                ways[f"{key}: {wrong}"] = json.dumps(whole).encode()
+    for way, spoil in ways.items():
+        path.write_bytes(spoil)
+        yield way
+    path.unlink()
+    yield "gone"
+    path.mkdir()
+    yield "a folder"
+    path.rmdir()
+    path.write_bytes(data)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,7 +3,9 @@
 import dataclasses
 
 import numpy as np
+import pandas as pd
 import pytest
+from conftest import spoilt
 
 from workbench import data, evidence
 from workbench.errors import UsageError
@@ -73,6 +75,30 @@ def test_the_ladder_is_drawn(found):
 def test_the_same_seed_gives_the_same_evidence(found, model, clips):
     again = evidence.gather(model, evidence.Reference(clips))
     np.testing.assert_array_equal(again.ladder.FAD, found.ladder.FAD)
+
+
+def test_the_same_reference_gives_the_same_evidence_each_time(model, clips):
+    at = evidence.Reference(clips)
+    first, again = evidence.gather(model, at), evidence.gather(model, at)
+    for name in ("ladder", "labels", "numbers", "others"):
+        pd.testing.assert_frame_equal(getattr(first, name), getattr(again, name))
+
+
+def test_a_kept_embedding_that_is_damaged_is_made_anew(clips, tmp_path):
+    x = clips.audio(slice(2))
+    at = evidence.Reference(clips, folder=tmp_path)
+    wanted = at.points(x)
+    for path in tmp_path.glob("*.npy"):
+        for way in spoilt(path):
+            if way != "a folder":
+                np.testing.assert_array_equal(at.points(x), wanted, err_msg=way)
+
+
+@pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 96_000])
+def test_damage_can_be_done_at_every_rate(rate):
+    x = np.random.default_rng(0).uniform(-1, 1, (2, rate // 4))
+    for kind, make in evidence.DAMAGES.items():
+        assert all(np.isfinite(make(x, rate, grade, np.random.default_rng(0))).all() for grade in (1, 2, 3)), kind
 
 
 def test_too_few_clips_are_refused_with_numbers(model, tmp_path):

@@ -1,5 +1,6 @@
 """Evidence: what metrics say of a run's draws, beside what they say of sets whose worth is known, all at one n."""
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,7 +78,10 @@ class Reference:
         self.real, self.train = self.points(clips.audio(self.held)), self.points(clips.audio(self.fit))
 
     def points(self, x: np.ndarray) -> np.ndarray:
-        return embeddings.embed(x, self.clips.rate, self.embedding, self.folder, **self.source)
+        try:
+            return embeddings.embed(x, self.clips.rate, self.embedding, self.folder, **self.source)
+        except (ValueError, EOFError):  # a kept embedding that is damaged, if it goes without
+            return embeddings.embed(x, self.clips.rate, self.embedding, **self.source)
 
     def measure(self, made: np.ndarray) -> dict[str, float]:
         """All MEASURES of a set of points, and its memorisation."""
@@ -169,7 +173,7 @@ def gather(model: Autoencoder, at: Reference, seed: int = 0) -> Evidence:
     if why := refusal(model, at.clips):
         raise UsageError(why)
     clips, embedding, n, train = at.clips, at.embedding, at.n, at.train
-    rng = at.rng
+    rng = copy.deepcopy(at.rng)  # the reference stays as it is: the same call gives the same floors
 
     def rendered(z: torch.Tensor, c: torch.Tensor | None) -> np.ndarray:
         return at.points(model.render(z, c if model.context_spec else None)[:, 0].numpy())
@@ -203,7 +207,7 @@ def gather(model: Autoencoder, at: Reference, seed: int = 0) -> Evidence:
     for row in rows:
         if row["what"].startswith("real clips"):
             row["memorisation"] = np.nan  # they are training clips, of which that says nothing
-    within = by_label(model, at, seed)
+    within = by_label(model, at, seed, rng)
     made, numbers = sets["draws"], []
 
     def row(name: str, measure, floor, repeats: int) -> tuple:
@@ -228,7 +232,7 @@ def gather(model: Autoencoder, at: Reference, seed: int = 0) -> Evidence:
     return Evidence(embedding, n, ladder, within, five, more, at.sizes)
 
 
-def by_label(model: Autoencoder, at: Reference, seed: int) -> pd.DataFrame:
+def by_label(model: Autoencoder, at: Reference, seed: int, rng: np.random.Generator) -> pd.DataFrame:
     """Draws of each label against its held-out clips, where there are FEW of these at least and twice as many to train."""
     if not model.prior.contexts:
         return pd.DataFrame()
@@ -239,9 +243,9 @@ def by_label(model: Autoencoder, at: Reference, seed: int) -> pd.DataFrame:
     rows = []
     for name in judged:
         n = min(len(held[name]), len(fit[name]) // 2, MOST)
-        real = at.points(at.clips.audio(np.sort(at.rng.permutation(held[name])[:n])))
+        real = at.points(at.clips.audio(np.sort(rng.permutation(held[name])[:n])))
         made = at.points(model.sample(n, label=name, seed=seed)[:, 0].numpy())
-        floors = [fit[name][at.rng.permutation(len(fit[name]))[:n]] for _ in range(FLOORS)]
+        floors = [fit[name][rng.permutation(len(fit[name]))[:n]] for _ in range(FLOORS)]
         others = [metrics.fad(real, fit[o][:n]) for o in judged if o != name and len(fit[o]) >= n]
         rows.append(
             {
@@ -266,8 +270,8 @@ def noisy(x: np.ndarray, rate: int, grade: int, rng: np.random.Generator) -> np.
 
 
 def dull(x: np.ndarray, rate: int, grade: int, rng: np.random.Generator) -> np.ndarray:
-    """Low-passed at 4, 2, 1, ... kHz."""
-    return sosfilt(butter(4, 8000 / 2**grade, fs=rate, output="sos"), x)
+    """Low-passed at 4, 2, 1, ... kHz, or at so many parts of half of a rate below 16 kHz."""
+    return sosfilt(butter(4, min(8000, rate / 2) / 2**grade, fs=rate, output="sos"), x)
 
 
 def smeared(x: np.ndarray, rate: int, grade: int, rng: np.random.Generator) -> np.ndarray:

@@ -28,7 +28,9 @@ def build(family: str, preset: str | None = None, **settings):
     if preset is not None and preset not in module.PRESETS:
         raise UsageError(f"The family '{family}' has no preset '{preset}'; it has {', '.join(module.PRESETS)}.")
     base = module.PRESETS[preset] if preset else {}
-    settings = {k: {**base.get(k, {}), **v} if isinstance(v, dict) else v for k, v in settings.items()}
+    settings = {
+        k: {**base[k], **v} if isinstance(v, dict) and isinstance(base.get(k), dict) else v for k, v in settings.items()
+    }
     return module.build(**{**base, **settings})
 
 
