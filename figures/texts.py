@@ -161,7 +161,7 @@ def results(rows, parts, floors, ladder, labels, numbers, damage, priors, recons
     for what, row in ladder.set_index("what").iterrows():
         found |= {f"demo/{LADDER[what][0]}/{name}": said(value) for name, value in row.items()}
     for name, row in numbers.set_index("number").iterrows():
-        short = name.rpartition("-")[0]
+        short = name.removesuffix(f"-{row.embedding}")
         found[f"demo/interval/{short}"] = f"{said(row.low)} to {said(row.high)}"
         found[f"demo/floor interval/{short}"] = f"{said(row.floor_low)} to {said(row.floor_high)}"
         found[f"demo/value/{short}"] = said(row.value)

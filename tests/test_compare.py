@@ -8,9 +8,10 @@ import subprocess
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import spoilt
 from scipy import stats
 
-from workbench import compare, handout
+from workbench import compare, handout, rows
 from workbench.errors import UsageError
 
 PRIORS = ("standard", "realnvp")
@@ -163,6 +164,76 @@ def test_numbers_that_do_not_compare_are_refused(tmp_path, monkeypatch):
         compare.compare(rows, baseline="b")
 
 
+def test_a_damaged_neighbour_is_left_out_and_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name, beta in (("a", 1.0), ("b", 2.0), ("c", 3.0)):
+        trained(tmp_path, name, beta=beta)
+    asked = ("status", "started", "settings", "settings/store", "settings/labels", "results")
+    for path, keys in (("train/run.json", asked), ("train/settings.json", ("family", "settings", "settings/rate"))):
+        for way in spoilt(tmp_path / "runs" / "b" / path, keys):
+            table = compare.gather(["runs/*"]).table
+            told = capsys.readouterr().out
+            if len(table) == 2:
+                assert "Left out: runs/b/train" in told or way == "gone" or "status" in way, (path, way)
+            else:
+                assert "results" in way, (path, way)  # unknown, not damaged
+            assert {"runs/a/train", "runs/c/train"} <= set(table.run), (path, way)
+    again = tmp_path / "runs" / "b" / "again"
+    shutil.copytree(tmp_path / "runs" / "b" / "report", again)
+    for way in spoilt(again / "run.json", ("status", "settings", "settings/run", "settings/embedding", "started")):
+        assert len(compare.gather(["runs/*"]).table) == 3, way  # beside a report that is whole
+    for way in spoilt(tmp_path / "runs" / "b" / "report" / "priors.csv"):
+        shutil.rmtree(again, ignore_errors=True)
+        if way not in ("cut", "two bytes short"):  # lines that are whole
+            with pytest.raises(UsageError, match=r"priors\.csv .*make the report again"):
+                compare.gather(["runs/*"], PRIORS)
+
+
+@pytest.mark.parametrize("name", ["a [1]", "a*", "what?", "[ab]", "["])
+def test_runs_are_found_whatever_their_folder_is_called(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    run = trained(tmp_path, name).relative_to(tmp_path)
+    trained(tmp_path, "other")
+    for place in (f"runs/{name}", str(run), str(run.parent), f"runs/{name}*"):
+        assert compare.trained([place]) == [run], place
+    assert len(compare.gather(["runs/*"]).table) == 2
+
+
+@pytest.mark.parametrize("embedding", ["descriptors", "clap-music", "clap-630k", "a-b-c"])
+def test_numbers_are_known_under_every_name_of_an_embedding(tmp_path, monkeypatch, embedding):
+    monkeypatch.chdir(tmp_path)
+    draws = ["FAD", "KID", "coverage", "diversity within labels", "memorisation"]
+    encoder = {
+        "label by a linear probe, balanced accuracy": 0.5,
+        "label": 1.0,
+        "labels known": 2.0,
+        "silhouette of labels": 0.1,
+        "diversity of latents": 3.0,
+        "descriptor by a probe": 4.0,
+    }
+    own = {
+        **{f"{name}-{embedding}": 1.0 for name in draws},
+        "label accuracy ratio": 0.9,
+        "descriptor floor": 0.1,
+        "GILBO, nats": 9.0,
+    }
+    for name, beta in (("a", 1.0), ("b", 2.0)):
+        run = trained(tmp_path, name, beta=beta, embedding=embedding)
+        path = run.parent / "report" / "run.json"
+        record = json.loads(path.read_text())
+        record["results"] |= {**own, **encoder}
+        path.write_text(json.dumps(record))
+    found = compare.gather(["runs/*"])
+    assert set(own) | set(encoder) <= set(found.numbers)
+    compared = set(compare.compare(found).table.number)
+    assert {f"{name}-{embedding}" for name in draws[:4]} <= compared and "label accuracy ratio" in compared
+    assert set(compare.compare(found, ["KID", "label"]).table.number) == {f"KID-{embedding}", "label"}
+    with_priors = compare.gather(["runs/*"], PRIORS)
+    assert set(encoder) <= set(with_priors.numbers) and not (set(own) - {f"FAD-{embedding}"}) & set(with_priors.numbers)
+    assert f"FAD-{embedding}" in set(compare.compare(with_priors).table.number)
+    assert rows.of(f"FAD-{embedding}", compare.BETTER) == "FAD"
+
+
 def test_a_paired_interval_is_students_and_finds_what_it_says(grid):
     rng = np.random.default_rng(0)
     a, b = rng.normal(1, 1, 8), rng.normal(0, 1, 8)
@@ -195,6 +266,20 @@ def test_a_table_for_latex_holds_what_the_table_holds(grid, tmp_path):
             check=False,
         )
         assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_a_page_leaves_out_what_cannot_be_opened(model, clips, tmp_path, monkeypatch):
+    from workbench import runs
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two"):
+        asked = {"store": str(clips.store), "labels": []}
+        with runs.start(f"runs/{name}", asked, notebook="2_train", data=clips.fingerprint):
+            model.save(tmp_path / "runs" / name)
+    weights = tmp_path / "runs" / "two" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    page = handout.sounds(["runs/*"], tmp_path / "a.html", n=1).read_text()
+    assert page.count("<audio") == 2 and "runs/two is left out: The weights in runs/two are damaged" in page
 
 
 def test_the_page_hides_names_and_keeps_private_originals(model, clips, tmp_path, monkeypatch):

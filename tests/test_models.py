@@ -7,6 +7,7 @@ import json
 
 import pytest
 import torch
+from conftest import spoilt
 
 from workbench import autoencoder, models
 from workbench.autoencoder import Batch
@@ -188,6 +189,17 @@ def test_a_setting_within_a_mapping_leaves_the_rest_of_the_preset():
     assert model.settings["steps"] == {"autoencode": 30, "adversarial": 4, "prior": 7}
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("value", [{"a": 1}, {}, [], "x", None, -1], ids=repr)
+def test_a_value_of_any_kind_over_any_setting_of_a_preset_is_a_model_or_a_sentence(family, value):
+    module = importlib.import_module(f"workbench.models.{family}")
+    for name in {**module.PRESETS["tiny"], **module.DEFAULTS}:
+        try:
+            models.build(family, "tiny", length=4096, rate=8000, labels=("a", "b"), **{name: value})
+        except UsageError as error:
+            assert len(str(error)) > 20, name
+
+
 def test_an_unknown_family_lists_the_known():
     with pytest.raises(ValueError, match=r"no family 'gan'; known are .*frame.*wave"):
         models.build("gan", length=4096, rate=8000)
@@ -201,6 +213,35 @@ def test_a_folder_without_a_model_or_of_another_version_is_a_sentence(tmp_path):
     (tmp_path / "settings.json").write_text(json.dumps({**saved, "version": 0}))
     with pytest.raises(ValueError, match=f"version 0, this workbench reads {autoencoder.VERSION}"):
         autoencoder.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["settings.json", "model.safetensors"])
+def test_a_damaged_model_is_a_sentence_that_names_its_folder(tmp_path, name):
+    tiny("frame").save(tmp_path)
+    keys = (
+        "version",
+        "family",
+        "settings",
+        "settings/length",
+        "settings/rate",
+        "settings/labels",
+        "settings/conditional",
+    )
+    for way in spoilt(tmp_path / name, keys):
+        with pytest.raises(UsageError) as refusal:
+            autoencoder.load(tmp_path)
+        said = str(refusal.value)
+        assert str(tmp_path) in said and ("again" in said or "train one" in said), way
+    assert autoencoder.load(tmp_path).family == "frame"
+
+
+def test_a_family_that_is_gone_is_named_with_those_that_are_there(tmp_path):
+    tiny("frame").save(tmp_path)
+    path = tmp_path / "settings.json"
+    for family in ("gan", "../frame", "", "__init__"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "family": family}))
+        with pytest.raises(UsageError, match=f"is of the family '{family}', and known are frame, mel"):
+            autoencoder.load(tmp_path)
 
 
 def test_no_family_imports_a_family():

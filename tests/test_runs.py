@@ -10,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import spoilt
 
 from workbench import files, locks, runs
+from workbench.errors import UsageError
 
 HOLD = """
 import sys, time
@@ -180,6 +182,86 @@ def test_newest_and_locate(tmp_path):
     for folder, says in (("broken", "is damaged"), ("nowhere", "does not exist"), ("", "holds no run.json")):
         with pytest.raises(runs.RunError, match=says):
             runs.locate(tmp_path / folder)
+
+
+def test_a_damaged_record_is_a_sentence_and_spoils_no_neighbour(tmp_path):
+    for name, notebook in (("demo", "demo"), ("demo/a", "2_train"), ("demo/b", "2_train"), ("c", "2_train")):
+        runs.start(tmp_path / name, {"store": "s"}, notebook=notebook, data="f00").finish()
+        runs.start(tmp_path / name, {"store": "s"}, notebook=notebook, data="f00", resume=True).note(
+            started=f"2026-01-0{len(list(tmp_path.rglob('run.json')))}T00:00:00Z"
+        )
+        runs.start(tmp_path / name, {"store": "s"}, notebook=notebook, data="f00", resume=True).finish()
+    for name in ("demo/b", "c"):
+        for way in spoilt(tmp_path / name / "run.json", ("status", "started", "settings", "data", "seed", "results")):
+            try:
+                runs.read(tmp_path / name)
+                assert way in [f"{key}: {value}" for key in ("data", "seed", "results") for value in (..., None)], way
+            except runs.RunError as error:
+                assert "run.json" in str(error), way
+            assert runs.newest(tmp_path).name in "abc", way
+            assert runs.locate(tmp_path / "demo").name in "ab", way
+    for way in spoilt(tmp_path / "demo" / "run.json"):  # the folder itself, of which a run lies within
+        if way != "gone":
+            assert runs.locate(tmp_path / "demo") == tmp_path / "demo" / "b", way
+    with pytest.raises(runs.RunError, match="its settings name no labels"):
+        runs.read(tmp_path / "c", store=str, labels=list)
+
+
+@pytest.mark.parametrize("name", ["a [1]", "a*", "what?", "[ab]", "[", "{x}", "a b", "ä"])
+def test_runs_are_found_whatever_their_folder_is_called(tmp_path, name):
+    for folder in (name, f"{name}/train"):
+        runs.start(tmp_path / folder, {}, notebook="demo" if folder == name else "2_train").finish()
+    assert runs.newest(tmp_path) == runs.locate(tmp_path / name) == tmp_path / name / "train"
+    assert runs.newest(tmp_path / name) == tmp_path / name / "train"
+
+
+def test_a_run_goes_on_with_the_clips_it_was_begun_with(tmp_path):
+    runs.start(tmp_path / "a", {}, notebook="2_train", data="f00d").finish()
+    for other, said in (
+        ({"data": "beef"}, "fingerprint f00d, and those of its store have beef"),
+        ({"notebook": "1_data"}, "is a run of 2_train, and 1_data cannot go on"),
+    ):
+        with pytest.raises(runs.RunError, match=said):
+            runs.start(tmp_path / "a", {}, resume=True, **{"notebook": "2_train", "data": "f00d", **other})
+        assert runs.status(tmp_path / "a") == "finished" and "history" not in runs.read(tmp_path / "a")
+    runs.start(tmp_path / "a", {}, notebook="2_train", data="f00d", resume=True).finish()
+
+
+def test_a_folder_that_is_gone_is_not_a_full_disk(tmp_path):
+    with pytest.raises(UsageError, match=r"run\.json could not be written \(No such file") as refusal:
+        run = runs.start(tmp_path / "a", {})
+        (tmp_path / "a").rename(tmp_path / "b")
+        run.finish()
+    assert "room" not in str(refusal.value)
+    with pytest.raises(ValueError, match="the reason"), runs.start(tmp_path / "c", {}):
+        (tmp_path / "c").rename(tmp_path / "d")
+        raise ValueError("the reason")
+    with pytest.raises(FileNotFoundError), files.room(tmp_path / "e"):  # what is read meanwhile lies elsewhere
+        (tmp_path / "stores" / "a" / "index").read_text()
+
+
+def test_a_copied_notebook_finds_runs_beside_it_and_says_where_it_looked(tmp_path, monkeypatch):
+    monkeypatch.delenv("WORKBENCH_HOME", raising=False)
+    here = tmp_path / "thesis" / "copies"
+    here.mkdir(parents=True)
+    monkeypatch.setattr(runs, "_beside", [])
+    monkeypatch.chdir(here)
+    runs.go_home()
+    with pytest.raises(runs.RunError, match=str(here / "runs")):
+        runs.newest()
+    run = tmp_path / "thesis" / "runs" / "a"
+    for folder in (run, here / "b"):
+        runs.start(folder, {}, notebook="2_train").finish()
+        runs.go_home()  # to the nearest folder with runs
+        assert runs.newest().resolve() == run
+    assert Path.cwd() == tmp_path / "thesis" and runs.locate("b").resolve() == here / "b"
+    (tmp_path / "thesis" / "runs").rename(tmp_path / "away")
+    assert runs.newest().resolve() == here / "b"
+    (tmp_path / "home").mkdir()
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path / "home"))
+    runs.go_home()
+    assert Path.cwd() == tmp_path / "home" and runs.newest() == here / "b"
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):

@@ -2,13 +2,17 @@
 
 import json
 import os
+import shutil
 import signal
+from contextlib import nullcontext
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from conftest import spoilt
 
-from workbench import autoencoder, data, models, runs, train
+from workbench import autoencoder, checkpoints, data, log, models, runs, train
 from workbench.errors import UsageError
 from workbench.latents import fidelity, usage
 
@@ -42,11 +46,13 @@ def trained(clips, tmp_path_factory):
 def test_a_run_leaves_a_model_a_log_and_scalars(trained, clips):
     model = autoencoder.load(trained)
     assert model.sample(3, label="kick").shape == (3, 1, clips.length)
-    log = train.read_log(trained / "log.jsonl")
-    assert {"autoencode", "adversarial", "prior"} == set(log.stage)
-    assert {"distance", "kl", "nats", "critic", "nll", "rise", "active"} <= set(log.name)
+    table = train.read_log(trained / "log.jsonl")
+    assert {"autoencode", "adversarial", "prior"} == set(table.stage)
+    assert {"distance", "kl", "nats", "critic", "nll", "rise", "active"} <= set(table.name)
     distance = (
-        log[(log.stage == "autoencode") & (log.split == "valid") & (log.name == "distance")].sort_values("step").value
+        table[(table.stage == "autoencode") & (table.split == "valid") & (table.name == "distance")]
+        .sort_values("step")
+        .value
     )
     assert distance.iloc[-1] < distance.iloc[0]
     assert any(p.name.startswith("events") for p in (trained / "tensorboard").iterdir())
@@ -105,6 +111,128 @@ def test_a_full_disk_is_a_sentence_and_the_training_goes_on_when_there_is_room(c
     assert all(torch.equal(a[k], b[k]) for k in a)
 
 
+@pytest.fixture(scope="module")
+def broken(clips, tmp_path_factory):
+    """A run that was interrupted in the middle of its first stage."""
+    folder, original = tmp_path_factory.mktemp("runs") / "broken", train.Loop.step
+
+    def interrupted(loop):
+        if loop.at.step == 4:
+            raise KeyboardInterrupt
+        original(loop)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt), runs.start(folder, {}) as run:
+        patch.setattr(train.Loop, "step", interrupted)
+        train.fit(tiny(clips, steps=STEPS), clips, run)
+    return folder
+
+
+@pytest.fixture
+def stopped(broken, tmp_path):
+    shutil.copytree(broken, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def resumed(clips, folder, **settings):
+    with runs.start(folder, {}, resume=True) as run:
+        return train.fit(tiny(clips, **{"steps": STEPS, **settings}), clips, run, resume=True)
+
+
+def relabelled(clips, folder, change):
+    """A copy of a store whose index was changed: the same clips, and so the same fingerprint."""
+    shutil.copytree(clips.store, folder)
+    index = pd.read_parquet(folder / "index.parquet")
+    change(index)
+    index.to_parquet(folder / "index.parquet", index=False)
+    return data.Clips(folder)
+
+
+def test_a_damaged_checkpoint_is_a_sentence(clips, stopped):
+    checkpoint = stopped / "checkpoint.pt"
+    says, cpu = r"checkpoint\.pt is damaged \(.+\), so .* begin anew with --replace", torch.device("cpu")
+    for way in spoilt(checkpoint):
+        if way != "gone":  # then it begins anew
+            with pytest.raises(UsageError, match=says):
+                checkpoints.read(checkpoint, {}, cpu)
+    state = torch.load(checkpoint, weights_only=True)
+    at = state["progress"]
+    wrongs = [[1], {}, {"model": {}}, {**state, "done": None}, {**state, "progress": 3}, {**state, "optimisers": None}]
+    wrongs += [{k: v for k, v in state.items() if k != key} for key in state if key != "made of"]
+    wrongs += [{**state, "progress": {k: v for k, v in at.items() if k != key}} for key in at]
+    for wrong in wrongs:
+        torch.save(wrong, checkpoint)
+        with pytest.raises(UsageError, match=says):
+            checkpoints.read(checkpoint, {}, cpu)
+    for wrong in ({"model": {}}, {"optimisers": [{}, {}]}):
+        torch.save({**state, **wrong}, checkpoint)
+        with pytest.raises(UsageError, match="is damaged"):
+            resumed(clips, stopped)
+
+
+def test_a_torn_log_keeps_its_whole_lines(clips, stopped):
+    path = stopped / "log.jsonl"
+    lines = path.read_text()
+    for way in spoilt(path):
+        if way not in ("gone", "a folder"):
+            assert len(log.whole(path)) < len(lines.splitlines()), way
+        with pytest.raises(UsageError, match="holds no line") if not way.startswith(("cut", "two")) else nullcontext():
+            train.read_log(path)
+    path.write_text(lines + '{"stage": "auto')
+    resumed(clips, stopped)
+    assert len(log.whole(path)) == len(path.read_text().splitlines()) > len(lines.splitlines())
+
+
+@pytest.mark.parametrize("end", ["stopped", "finished"])
+def test_a_training_goes_on_with_the_settings_labels_and_splits_it_was_begun_with(
+    clips, trained, stopped, tmp_path, end
+):
+    def another(index):
+        index.loc[index.label == "kick", "label"] = "gong"
+
+    def moved(index):
+        index.loc[(index.split == "valid") & (index.label == "kick"), "split"] = "train"
+
+    folder = stopped if end == "stopped" else shutil.copytree(trained, tmp_path / "finished")
+    says = "was begun with {}.* came now: resume it with what it was begun with"
+    with pytest.raises(UsageError, match=says.format("latent = 8, and latent = 4")):
+        resumed(clips, folder, latent=4)
+    for name, change, said in (("labels", another, "labels = "), ("splits", moved, "digest of labels and splits")):
+        other = relabelled(clips, tmp_path / name, change)
+        assert other.fingerprint == clips.fingerprint and not other.index.equals(clips.index)
+        if end == "stopped" or name == "labels":  # splits of a finished model matter no more for its training
+            with pytest.raises(UsageError, match=says.format(said)):
+                resumed(other, folder)
+
+
+def test_a_checkpoint_whose_folder_is_gone_does_not_ask_for_room(clips, tmp_path, monkeypatch):
+    original = train.Loop.step
+
+    def moved(loop):
+        original(loop)
+        if loop.at.step == 3:
+            (tmp_path / "run").rename(tmp_path / "away")
+
+    with pytest.raises(UsageError) as refusal, runs.start(tmp_path / "run", {}) as run:
+        monkeypatch.setattr(train.Loop, "step", moved)
+        train.fit(tiny(clips, steps=STEPS), clips, run)
+    said = str(refusal.value)
+    assert "No such file or directory" in said and "see that its folder is there" in said and "room" not in said
+
+
+def test_a_store_of_which_nothing_is_held_out_is_refused_with_what_to_do(clips, tmp_path):
+    for i, (name, other) in enumerate((("valid", "train"), ("test", "valid"), ("train", "near"))):
+
+        def change(index, name=name, other=other):
+            index.loc[index.split == name, "split"] = other
+
+        store = relabelled(clips, tmp_path / str(i), change)
+        has = ", ".join(f"{(store.index.split == part).sum()} {part}" for part in ("train", "valid", "test"))
+        with pytest.raises(
+            UsageError, match=f"splits {has}, and training takes at least 2 train.*: add sounds that differ"
+        ):
+            train.fit(tiny(store), store, None)
+
+
 @pytest.mark.parametrize("asked", [{"accelerator": "banana"}, {"precision": "7-bit"}])
 def test_a_device_or_precision_that_is_not_there_is_refused(clips, tmp_path, asked):
     with (
@@ -128,8 +256,8 @@ def test_ctrl_c_within_a_step_waits_for_its_end(clips, tmp_path, monkeypatch, tr
         train.fit(tiny(clips, steps=STEPS), clips, run)
     state = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
     assert state["progress"]["step"] == 3 and len(losses) == 3
-    with open(tmp_path / "run" / "log.jsonl", "a") as log:  # as a killed training would have gone on
-        print(json.dumps({"stage": "autoencode", "step": 10, "split": "train", "distance": 9.0}), file=log)
+    with open(tmp_path / "run" / "log.jsonl", "a") as file:  # as a killed training would have gone on
+        print(json.dumps({"stage": "autoencode", "step": 10, "split": "train", "distance": 9.0}), file=file)
     with runs.start(tmp_path / "run", {}, resume=True) as run:
         train.fit(tiny(clips, steps=STEPS), clips, run, resume=True)
     a, b = (autoencoder.load(f).state_dict() for f in (trained, tmp_path / "run"))

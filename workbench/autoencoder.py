@@ -4,17 +4,18 @@ import abc
 import copy
 import hashlib
 import importlib
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from workbench import saved
 from workbench.critics import Critic
 from workbench.data import Clips
 from workbench.distributions import Posterior, Prior, keyed_noise
@@ -157,17 +158,7 @@ class Autoencoder(nn.Module, abc.ABC):
 
     def check(self, clips: Clips) -> None:
         """Refuse clips of another length, rate or other labels than the model was made for."""
-        if (self.length, self.rate) != (clips.length, clips.rate):
-            raise UsageError(
-                f"The model takes clips of {self.length} values at {self.rate} Hz, but the store {clips.store} holds "
-                f"{clips.length} values at {clips.rate} Hz; build the model or the store anew."
-            )
-        if self.labels != tuple(clips.labels):
-            other = ", ".join(sorted(set(self.labels) ^ set(clips.labels)))
-            raise UsageError(
-                f"The model knows {len(self.labels)} labels and the store {clips.store} has {len(clips.labels)}; they differ in {other}. "
-                "The store was relabelled since: train again."
-            )
+        saved.fits(clips, self.length, self.rate, self.labels)
 
     # ------------------------------------------------------------------- whole corpora, in batches of one fixed size
 
@@ -261,13 +252,13 @@ class Autoencoder(nn.Module, abc.ABC):
         return digest.hexdigest()[:16]
 
     def save(self, folder: Path) -> None:
-        """Write `settings.json` and `model.safetensors` into a folder."""
+        """Write `settings.json` and `model.safetensors` into a folder, the weights last."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "settings.json", {"version": VERSION, "family": self.family, "settings": self.settings})
-        part = folder / "model.safetensors.part"
+        write_json(folder / saved.SETTINGS, {"version": VERSION, "family": self.family, "settings": self.settings})
+        part = folder / f"{saved.WEIGHTS}.part"
         safetensors.torch.save_file({k: v.contiguous() for k, v in self.state_dict().items()}, part)
-        part.replace(folder / "model.safetensors")
+        part.replace(folder / saved.WEIGHTS)
 
     def deployable(self) -> nn.Module:
         """The decoder alone, z (B, L), c (B, C) or None -> (B, 1, T), ready for `torch.jit.script`."""
@@ -375,23 +366,21 @@ def fits(value, default, least: float) -> bool:
 
 def load(folder: Path) -> Autoencoder:
     """The model that `save` wrote, in eval mode on the CPU; nothing in the folder is executed."""
-    folder = Path(folder)
-    if not (folder / "settings.json").is_file() or not (folder / "model.safetensors").is_file():
-        raise UsageError(
-            f"{folder} holds no trained model (settings.json and model.safetensors); train one with `workbench run train`."
-        )
-    saved = json.loads((folder / "settings.json").read_text())
-    if saved["version"] != VERSION:
-        raise UsageError(
-            f"The model in {folder} has settings of version {saved['version']}, this workbench reads {VERSION}; train it again."
-        )
-    family = importlib.import_module(f"workbench.models.{saved['family']}")
-    model = family.build(**saved["settings"])
+    folder, what = Path(folder), saved.read(folder)
+    family = importlib.import_module(f"workbench.models.{what.family}")
     try:
-        model.load_state_dict(safetensors.torch.load_file(folder / "model.safetensors"))
-    except RuntimeError as error:
+        model = family.build(**what.settings)
+    except (TypeError, ValueError, KeyError, RuntimeError) as error:
         raise UsageError(
-            f"The weights in {folder} are not those of a '{model.family}' model as this workbench builds it ({str(error).splitlines()[1].strip()}): "
+            f"{folder / saved.SETTINGS} makes no '{what.family}' model ({error}): it was altered, or another version wrote it; "
+            "train the model again."
+        ) from error
+    try:
+        model.load_state_dict(safetensors.torch.load_file(folder / saved.WEIGHTS))
+    except (RuntimeError, safetensors.SafetensorError) as error:
+        said = str(error).splitlines()[:2][-1].strip()
+        raise UsageError(
+            f"The weights in {folder} are not those of a '{model.family}' model as this workbench builds it ({said}): "
             "another version wrote them; train it again."
         ) from None
     return model.eval()

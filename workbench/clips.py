@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Clips", "listed"]
 
 ENOUGH = 8  # training clips of which an attribute must be known, so that something can be learned of it
+LEAST = {"train": 2, "valid": 2, "test": 1}  # clips in each split without which nothing is trained or told
 SURE = 0.8  # confidence from which a clip's pitch counts as known
 CLASSES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 
@@ -82,6 +83,18 @@ class Clips:
 
     def split(self, name: str) -> Clips:
         return Clips(self.store, name, self._labels)
+
+    def trainable(self) -> None:
+        """Refuse a store of which too few clips train or are held out, with what to do."""
+        count = {name: int((self.index.split == name).sum()) for name in LEAST}
+        if any(count[name] < least for name, least in LEAST.items()):
+            has, needs = (", ".join(f"{n} {name}" for name, n in of.items()) for of in (count, LEAST))
+            more = f" Of all labels there are more than of {', '.join(self._labels)}." if self._labels else ""
+            raise DataError(
+                f"{self.store} has clips in the splits {has}, and training takes at least {needs}. Near-duplicates, such as takes of one sound, "
+                f"stay together, so that they cannot be held out from each other: add sounds that differ, of other packs or machines, "
+                f"and run `workbench run data` again with the same store.{more}"
+            )
 
     def audio(self, rows: slice | Sequence[int] | np.ndarray | None = None) -> np.ndarray:
         """Clips (n, T) float32 in [-1, 1], at these positions of the selection (all of them for None)."""

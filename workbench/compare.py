@@ -1,19 +1,15 @@
 """Runs beside one another: arms of a comparison, paired differences over seeds and folds, arms at one divergence."""
 
 import functools
-import glob
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from workbench import runs
 from workbench.errors import UsageError
-from workbench.runs import RunError
+from workbench.rows import ENCODER, Rows, gather, of, trained
 
 __all__ = [
     "BETTER",
@@ -42,143 +38,7 @@ BETTER = {
     "label accuracy ratio": 1,
     "descriptor distance": -1,
 }
-ENCODER = ("log_likelihood", "mmd", "auc")  # of one encoder's latents: between encoders they mean nothing
-DRAWS = (
-    "FAD",
-    "KID",
-    "coverage",
-    "diversity",
-    "memorisation",
-    "label",
-    "descriptor",
-    "GILBO",
-)  # of the run's own prior
-APART = ("length", "rate", "labels")  # settings that come from the store
 LEVEL, POWER = 0.95, 0.8
-
-
-@dataclass(frozen=True)
-class Rows:
-    """A row for each run (or run and prior): table, and which of its columns tell arms apart and which are numbers."""
-
-    table: pd.DataFrame
-    settings: tuple[str, ...]
-    numbers: tuple[str, ...]
-
-
-def trained(places: Sequence[str]) -> list[Path]:
-    """The finished runs of 2_train that these folders (or patterns such as "runs/a*") are, or hold at any depth."""
-    found = []
-    if not places:
-        raise RunError("No runs were named to compare; name runs of 2_train, folders that hold some, or patterns.")
-    for place in places:
-        records = [
-            p for f in sorted(glob.glob(str(Path(place).expanduser()))) for p in sorted(Path(f).rglob(runs.RECORD))
-        ]
-        here = [
-            p.parent
-            for p in records
-            if (r := runs.read(p.parent)).get("notebook") == "2_train" and r["status"] == "finished"
-        ]
-        if not here:
-            raise RunError(
-                f"{place} is no finished run of 2_train and holds none; name runs, folders of runs or a pattern."
-            )
-        found += here
-    return list(dict.fromkeys(found))
-
-
-def reports(trained_runs: Sequence[Path]) -> dict[Path, Path]:
-    """The newest finished report of each run that has one: 7_report, or its short form extras/priors."""
-    wanted = {run.resolve(): run for run in trained_runs}
-    near = {p for run in trained_runs for p in (run.parent, Path("runs"))}
-    places = {
-        p.parent.resolve() for folder in near for depth in ("*", "*/*") for p in folder.glob(f"{depth}/{runs.RECORD}")
-    }
-    newest = {}
-    for place in places:
-        record = runs.read(place)
-        if record.get("notebook") in ("7_report", "priors") and record["status"] == "finished":
-            path = Path(record["settings"]["run"])
-            about = next((w for w in wanted if w == path.resolve() or w.parts[-len(path.parts) :] == path.parts), None)
-            if about is not None and record["started"] > newest.get(about, ("",))[0]:
-                newest[about] = (record["started"], place)
-    return {wanted[about]: place for about, (_, place) in newest.items()}
-
-
-def gather(places: Sequence[str], priors: Sequence[str] = ()) -> Rows:
-    """The numbers of the reports of runs; with `priors`, a row for each of them on each run's encoder.
-
-    Raises UsageError for a run without a finished report and for runs whose numbers cannot stand in one table: of other
-    clip lengths, rates or embeddings.
-    """
-    found = trained(places)
-    told = reports(found)
-    if missing := [run for run in found if run not in told]:
-        raise UsageError(
-            f"{len(missing)} of {len(found)} runs have no finished report, first {missing[0]}; make one by: workbench run report "
-            f"-p run {missing[0]}"
-        )
-    about, settings, numbers = [], [], []
-    for run in found:
-        record, judge = runs.read(run), runs.read(told[run])
-        model = json.loads((run / "settings.json").read_text("utf-8"))
-        embedding = judge["settings"]["embedding"]
-        git = record.get("git", {})
-        facts = {
-            "run": str(run),
-            "store": record["settings"]["store"],
-            "data": record["data"],
-            "seed": record["seed"],
-            "choice of labels": ", ".join(record["settings"]["labels"]) or "all",
-            "length": model["settings"]["length"],
-            "rate": model["settings"]["rate"],
-            "embedding": embedding,
-            "parameters": record["results"].get("parameters"),
-            "minutes": round(record["wall_seconds"] / 60, 1),
-            "commit": git.get("commit", "")[:12] + "+" * bool(git.get("dirty")),
-            "device": record.get("device"),
-            "threads": record.get("threads"),
-        }
-        chosen = {"family": model["family"], **{k: v for k, v in flat(model["settings"]).items() if k not in APART}}
-        said = {k.replace("distance, this model", "reconstruction distance"): v for k, v in judge["results"].items()}
-        said = {k: v for k, v in said.items() if not k.startswith(("distance, ", "log-likelihood"))}
-        table = pd.read_csv(told[run] / "priors.csv") if priors else None
-        if priors and (lacking := sorted(set(priors) - set(table.prior))):
-            raise UsageError(
-                f"The report {told[run]} compares no prior {', '.join(lacking)}; it has {', '.join(table.prior)}."
-            )
-        for prior in priors or [None]:
-            heard = said
-            if prior is not None:
-                row = table.set_index("prior").loc[prior].drop(["low", "high", "floor", "n"]).to_dict()
-                facts = facts | {f"prior {k}": row.pop(k) for k in ("parameters", "seconds") if k in row}
-                heard = {k: v for k, v in said.items() if not k.startswith(DRAWS)}
-                heard |= {k if k in ENCODER else f"{k}-{embedding}": v for k, v in row.items()}
-            about.append(facts)
-            settings.append(chosen | ({"prior": prior} if prior else {}))
-            numbers.append(heard)
-    about, settings, numbers = map(pd.DataFrame, (about, settings, numbers))
-    for column, unit in (("length", "values"), ("rate", "Hz"), ("embedding", ""), ("choice of labels", "")):
-        if (kinds := about.groupby(column, sort=False).run.first()).size > 1:
-            listed = ", ".join(f"{value} {unit}".strip() + f" ({run})" for value, run in kinds.items())
-            raise UsageError(
-                f"Numbers of runs of another {column} do not compare: {listed}. Compare those of one {column}."
-            )
-    differ = [k for k in settings if settings[k].map(str).nunique(dropna=False) > 1]
-    numbers = numbers[[k for k in numbers if pd.api.types.is_numeric_dtype(numbers[k])]]
-    return Rows(pd.concat([about, settings[differ], numbers], axis=1), tuple(differ), tuple(numbers))
-
-
-def flat(settings: Mapping, before: str = "") -> dict:
-    """{"steps": {"prior": 2}} -> {"steps.prior": 2}; lists become text."""
-    found = {}
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{before}{key}.")
-        else:
-            found[before + key] = str(value) if isinstance(value, list) else value
-    return found
 
 
 # ---------------------------------------------------------------------------------------------------------- numbers
@@ -275,11 +135,9 @@ def compare(rows: Rows, numbers: Sequence[str] = (), baseline: str = "", arm: Se
         arm, by default the first. arm: the settings that tell arms apart, by default all that differ.
     """
     arm = tuple(arm or rows.settings or ("run",))
-    if missing := [
-        name for name in (*numbers, *arm) if not any(c == name or c.startswith(f"{name}-") for c in rows.table)
-    ]:
+    if missing := [name for name in (*numbers, *arm) if not any(of(c, [name]) for c in rows.table)]:
         raise UsageError(f"No run has {', '.join(missing)}; there are {', '.join([*rows.numbers, *rows.settings])}.")
-    wanted = [c for c in rows.numbers if c.rpartition("-")[0] in (numbers or BETTER) or c in (numbers or BETTER)]
+    wanted = [c for c in rows.numbers if of(c, numbers or BETTER)]
     table = named(rows.table, arm)
     arms = list(dict.fromkeys(table.arm))
     baseline = baseline or arms[0]
@@ -287,7 +145,7 @@ def compare(rows: Rows, numbers: Sequence[str] = (), baseline: str = "", arm: Se
         raise UsageError(f"There is no arm '{baseline}' to compare with; there are: {'; '.join(arms)}.")
     found, left_out = [], []
     for number in wanted:
-        name = number.rpartition("-")[0] or number
+        name = of(number, (*BETTER, *ENCODER)) or number
         wide = cells(table, arm, number)[[a for a in arms if table[number][table.arm == a].notna().any()]]
         pairs = encoders(table) if name in ENCODER else None
         if pairs is not None and not any(baseline in p and len(p) > 1 for p in pairs):

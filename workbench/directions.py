@@ -1,7 +1,6 @@
 """Directions in which a sound can be moved: latents, principal directions, what the ear measures, the prior's base."""
 
 import contextlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from workbench.autoencoder import Autoencoder
 from workbench.data import Clips
 from workbench.distributions import FlowPrior
 from workbench.errors import UsageError
-from workbench.files import write_json
+from workbench.files import read_json, write_json
 from workbench.losses import spectral_distance
 
 __all__ = ["WORDS", "Axes", "by_base", "by_ear", "by_latent", "by_principal", "measured"]
@@ -153,10 +152,13 @@ def measurements(model: Autoencoder, clips: Clips, folder: Path | None = None, s
     kept = None if folder is None else Path(folder) / "directions.json"
     made_of = [clips.fingerprint, model.fingerprint(), seed, 2]  # of the table's columns
     if kept is not None and kept.is_file():
-        with contextlib.suppress(json.JSONDecodeError):  # a damaged one is made anew
-            saved = json.loads(kept.read_text())
-            if saved.get("made of") == made_of:
-                return saved["words"]
+        with contextlib.suppress(UsageError):  # a damaged one is made anew
+            saved = read_json(kept)
+            words = saved.get("words")
+            columns = {"vector", "correlation", "starts", "per unit", "drift"}
+            known = isinstance(words, dict) and list(words) == list(WORDS) and saved.get("made of") == made_of
+            if known and all(isinstance(row, dict) and set(row) == columns for row in words.values()):
+                return words
     rng, codes = np.random.default_rng(seed), latents.codes(model, clips, folder)
 
     def some(splits: tuple[str, ...], most: int) -> tuple[Tensor, Tensor | None]:

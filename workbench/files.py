@@ -1,6 +1,6 @@
-"""Writing files so that a reader never sees half of one, and a full disk is a sentence."""
+"""Writing files so that a reader never sees half of one; a full disk, a folder that is gone and a damaged file are sentences."""
 
-__all__ = ["full", "room", "unused", "write_json"]
+__all__ = ["full", "read_json", "room", "unused", "write_json"]
 
 import contextlib
 import errno
@@ -30,13 +30,36 @@ def full(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def room(path, then: str = "do the same again") -> Iterator[None]:
-    """What cannot be written for want of space is a sentence that says where, and what to do then."""
+    """What cannot be written, for want of space, of its folder or of permission, is a sentence that says what to do then.
+
+    An error of a file elsewhere, such as one that is read meanwhile, is left as it is.
+    """
     try:
         yield
     except Exception as error:
-        if not full(error):
+        if full(error):
+            raise UsageError(f"{path} could not be written ({error}): make room on the disk and {then}.") from error
+        if not isinstance(error, OSError) or not isinstance(error.filename, (str, bytes, os.PathLike)):
             raise
-        raise UsageError(f"{path} could not be written ({error}): make room on the disk and {then}.") from error
+        place, file = Path(path), Path(os.fsdecode(error.filename))
+        if not (place in (file, *file.parents) or file in place.parents or file.parent == place.parent):
+            raise
+        raise UsageError(
+            f"{path} could not be written ({error.strerror}: {file}): see that its folder is there and may be written to, and {then}."
+        ) from error
+
+
+def read_json(path, kind: type = dict, then: str = "bring back a whole copy"):
+    """What a JSON file holds, an object by default; UsageError where it is torn, no JSON, or holds something else."""
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path} is damaged ({str(error) or type(error).__name__}): {then}.") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror}): {then}.") from None
+    if not isinstance(found, kind):
+        raise UsageError(f"{path} is damaged (it holds {type(found).__name__}, not {kind.__name__}): {then}.")
+    return found
 
 
 def write_json(path, obj) -> Path:

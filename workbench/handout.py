@@ -67,8 +67,12 @@ def sounds(places: Sequence[str], path: Path, n: int = 6, hidden: bool = False, 
     """
     columns, notes, rng = {}, [], np.random.default_rng(seed)
     for run in compare.trained(places):
-        with contextlib.redirect_stdout(io.StringIO()):  # it warns of originals, which this page leaves out
-            model, clips = report.open_run(run)
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):  # it warns of originals, which this page leaves out
+                model, clips = report.open_run(run)
+        except UsageError as error:
+            notes.append(f"{run} is left out: {error}")
+            continue
         if model.prior is None:
             notes.append(f"{run} is left out: a '{model.family}' model has no prior to draw from.")
             continue
@@ -81,7 +85,7 @@ def sounds(places: Sequence[str], path: Path, n: int = 6, hidden: bool = False, 
         else:
             notes.append(f"Originals of {clips.store.name} are left out: its card does not call them shareable.")
     if not columns:
-        raise UsageError("None of these runs can draw: " + " ".join(notes))
+        raise UsageError("None of these runs can draw. " + " ".join(notes))
     names, body = list(columns), []
     for i in range(n):
         played = []

@@ -1,10 +1,10 @@
 """The latent instrument: one sound at a time, moved by sliders and heard at once; `instrument.js` is its face."""
 
 import itertools
-import json
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+import weakref
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -353,11 +353,11 @@ def playable(model: Autoencoder) -> None:
 
 def stars(source: Path) -> list[dict]:
     """The sounds of a run that got a star: name, z, c, labels, made."""
-    path = Path(source) / STARS
-    try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
-    except json.JSONDecodeError as error:
-        raise UsageError(f"{path} is damaged ({error}): mend it, or delete it to begin with no stars.") from None
+    path, then = Path(source) / STARS, "mend it, or delete it to begin with no stars"
+    kept = files.read_json(path, list, then) if path.is_file() else []
+    if not all(isinstance(star, dict) and {"name", "z", "c"} <= set(star) for star in kept):
+        raise UsageError(f"{path} is damaged (a star has no name, z or c): {then}.")
+    return kept
 
 
 def render(model: Autoencoder, notes: list[dict]) -> np.ndarray:

@@ -60,7 +60,8 @@ def holder(folder) -> dict | None:
             return None
         try:
             file.seek(0)
-            return json.loads(file.read())
+            found = json.loads(file.read())
+            return found if isinstance(found, dict) else {}
         except (OSError, ValueError):
             return {}
 

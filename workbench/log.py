@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import torch
 
 from workbench.autoencoder import Autoencoder, Stage
 from workbench.data import Clips
+from workbench.errors import UsageError
 from workbench.runs import Run
 
 __all__ = ["Log", "read_log"]
@@ -26,8 +28,7 @@ class Log(contextlib.AbstractContextManager):
             reached = dict.fromkeys(state["done"], math.inf)
             if state["progress"]:
                 reached[state["progress"]["stage"]] = state["progress"]["step"]
-            rows = (json.loads(line) for line in path.read_text().splitlines())
-            lines = [json.dumps(row) + "\n" for row in rows if row["step"] <= reached.get(row["stage"], -1)]
+            lines = [json.dumps(row) + "\n" for row in whole(path) if row["step"] <= reached.get(row["stage"], -1)]
         path.write_text("".join(lines))
         self.run, self.board = run, SummaryWriter(str(run.path("tensorboard")))
         self.file = open(path, "a")  # noqa: SIM115, closed on exit
@@ -65,9 +66,25 @@ class Log(contextlib.AbstractContextManager):
                 self.board.add_audio(f"{stage.name}/{name}/{i}", clip, 0, sample_rate=model.rate)
 
 
+def whole(path) -> list[dict]:
+    """The lines of a log that are whole; a machine that went down leaves the last one torn."""
+    rows = []
+    for line in path.read_text(errors="replace").splitlines():
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            row = json.loads(line)
+            rows.append({**row, "stage": str(row["stage"]), "step": int(row["step"]), "split": str(row["split"])})
+    return rows
+
+
 def read_log(path) -> pd.DataFrame:
     """`log.jsonl` as one row per number: stage, step, split ("train", "valid" or "usage"), name, value."""
-    table = pd.read_json(path, lines=True)
+    path = Path(path)
+    rows = whole(path) if path.is_file() else []
+    if not rows:
+        raise UsageError(
+            f"{path} is missing or holds no line that can be read: bring back a whole copy, or train again."
+        )
+    table = pd.DataFrame(rows)
     return (
         table.melt(["stage", "step", "split"], var_name="name", value_name="value")
         .dropna(subset="value")

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,7 +14,7 @@ from sklearn.metrics import confusion_matrix
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
-from workbench import autoencoder, descriptors, evidence, metrics, runs, train
+from workbench import autoencoder, descriptors, evidence, metrics, runs, saved, train
 from workbench.autoencoder import Autoencoder
 from workbench.data import Clips
 from workbench.distributions import PRIORS, keyed_noise, prior
@@ -40,13 +39,8 @@ PCA_CLIPS = 2048
 
 def open_run(source) -> tuple[Autoencoder, Clips]:
     """The model of a run and the clips that it was trained on, refused where they no longer fit together."""
-    record = runs.read(source)
-    if (stands := runs.status(source)) != "finished" and not (Path(source) / "model.safetensors").is_file():
-        then = "wait for it" if stands == "running" else f"go on with it: `workbench run train --out {source} --resume`"
-        raise UsageError(f"{source} is {stands}, so there is no model in it yet: {then}, or take another run.")
+    clips, record = saved.clips_of(source), runs.read(source)
     model = autoencoder.load(source)
-    clips = Clips(_store(Path(source), record["settings"]["store"]), labels=record["settings"]["labels"] or None)
-    model.check(clips)
     if clips.fingerprint != record["data"]:
         print(
             f"The store {clips.store} has changed since {source} was trained: clips may have moved between its splits."
@@ -59,18 +53,6 @@ def open_run(source) -> tuple[Autoencoder, Clips]:
     if not clips.manifest["shareable"]:
         print("This page holds originals, which the pack's card does not call shareable: keep it to yourself.")
     return model, clips
-
-
-def _store(source: Path, path: str) -> Path:
-    """The store of a run; a relative path counts from here, or from the folder in which the run was made."""
-    places = [Path(path).expanduser(), *(folder / path for folder in source.resolve().parents)]
-    for place in places:
-        if (place / "manifest.json").is_file():
-            return place
-    raise UsageError(
-        f"{source} was trained on the store {path}, which is neither here nor beside the run; go to the folder in which the run "
-        "was made, or build the store again by `workbench run data`."
-    )
 
 
 def nearest(clips: Clips, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

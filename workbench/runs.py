@@ -11,6 +11,7 @@ __all__ = [
     "now",
     "provenance",
     "read",
+    "readable",
     "settle",
     "short",
     "start",
@@ -18,40 +19,34 @@ __all__ = [
 ]
 
 import contextlib
+import copy
 import json
 import os
-import platform
 import re
 import shutil
-import subprocess
-import sys
 import time
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 
 from . import locks
 from .errors import UsageError
 from .files import room, unused, write_json
+from .provenance import now, peak_memory, provenance
 
-PACKAGES = (
-    "torch",
-    "torchaudio",
-    "nflows",
-    "lightning-fabric",
-    "numpy",
-    "scipy",
-    "scikit-learn",
-    "pandas",
-    "pyarrow",
-    "soundfile",
-    "soxr",
-    "plotly",
-    "umap-learn",
-    "laion-clap",
-)
 RECORD = "run.json"
+FACTS = {
+    "notebook": "",
+    "status": "interrupted",
+    "started": "",
+    "settings": {},
+    "data": "",
+    "seed": 0,
+    "note": "",
+    "results": {},
+}
 
+_beside: list[Path] = []  # in a notebook: the folder in which it lies
 _held: dict[Path, "Run"] = {}  # the runs that this process has open, so that a notebook cell can be run twice
 
 
@@ -77,10 +72,11 @@ class Run:
             pass  # it has said itself how it ended
         elif kind is None:
             self.finish()
-        elif issubclass(kind, KeyboardInterrupt):
-            self.fail("interrupted by the keyboard", status="interrupted")
         else:
-            self.fail(str(error) or kind.__name__)
+            stopped = issubclass(kind, KeyboardInterrupt)
+            why = "interrupted by the keyboard" if stopped else str(error) or kind.__name__
+            with contextlib.suppress(UsageError):  # where the folder is gone, the error itself says more
+                self.fail(why, "interrupted" if stopped else "failed")
         self.close()
 
     def path(self, name: str) -> Path:
@@ -92,7 +88,8 @@ class Run:
     def note(self, **fields) -> None:
         """Write facts which were not known at the start (data fingerprint, device ...) into the record."""
         self.record.update(fields)
-        write_json(self.folder / RECORD, self.record)
+        with room(self.folder / RECORD):
+            write_json(self.folder / RECORD, self.record)
 
     def finish(self, **results) -> None:
         """Record the results (plain numbers and strings) and the status "finished"; the lock is given back."""
@@ -121,7 +118,8 @@ def start(out, settings: dict, *, notebook="", data="", seed=0, note="", resume=
     Arguments: `out` the folder, "" makes a fresh one; `settings` what the run was asked for (JSON types), `notebook` the stem ("2_train"), `data` the
     fingerprint of the clips, `seed`, `note` a remark to keep. `resume` keeps what an earlier run left and moves its
     record into `history`; `replace` empties the folder first. Raises RunError where the folder is in use, holds a run
-    and neither was asked for, or holds something that is no run.
+    and neither was asked for, or holds something that is no run; and where a run is to be resumed on other clips than it
+    was begun with.
     """
     if resume and not out:
         raise RunError("To resume, say which run: give its folder as `out`.")
@@ -137,7 +135,8 @@ def start(out, settings: dict, *, notebook="", data="", seed=0, note="", resume=
     if lock is None:
         raise RunError(_busy(folder, locks.holder(folder) or {}))
     try:
-        earlier = _admitted(folder, resume, replace)
+        if earlier := _admitted(folder, resume, replace):
+            same(folder, earlier, notebook, data)
         record = {
             "notebook": notebook,
             "status": "running",
@@ -159,6 +158,19 @@ def start(out, settings: dict, *, notebook="", data="", seed=0, note="", resume=
     if not out:
         print(f"The run folder is {folder}.")
     return _held.setdefault(folder.resolve(), Run(folder, lock, record))
+
+
+def same(folder, record: Mapping, notebook: str, data: str) -> None:
+    """Refuse to resume a run as another notebook, or on clips of another fingerprint than it was begun with."""
+    if record["notebook"] and notebook and record["notebook"] != notebook:
+        raise RunError(
+            f"{folder} is a run of {record['notebook']}, and {notebook} cannot go on with it: give another folder."
+        )
+    if record["data"] and data and record["data"] != data:
+        raise RunError(
+            f"{folder} was begun on clips of the fingerprint {record['data'][:16]}, and those of its store have {data[:16]} now: the "
+            "store has changed since, so the run cannot be resumed. Bring back the store as it was, or begin another run."
+        )
 
 
 def short(notebook: str) -> str:
@@ -238,118 +250,118 @@ def status(folder, *, locked: bool | None = None) -> str:
     return "interrupted" if said == "running" and not locked else said
 
 
-def read(folder) -> dict:
-    """The record of a run, run.json; RunError where there is none or it cannot be read."""
+def read(folder, **asked: type) -> dict:
+    """The record of a run, run.json, with all of FACTS; RunError where there is none or it is damaged.
+
+    asked: names of settings that the caller needs, each with its type.
+    """
     path = Path(folder) / RECORD
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        what = "holds no run.json" if path.parent.is_dir() else "does not exist"
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        what = (
+            "holds no run.json" if path.parent.is_dir() else "is a file" if path.parent.exists() else "does not exist"
+        )
         raise RunError(f"{folder} {what}, so it is no run folder: give one that `workbench run` made.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise RunError(f"{path} is damaged ({error}): the run must be made again.") from None
+    except OSError as error:
+        raise RunError(f"{path} cannot be read ({error.strerror}): see that it is a file that you may read.") from None
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, str(error) or type(error).__name__) from None
+    if not isinstance(record, dict):
+        raise _damaged(path, f"it holds {type(record).__name__}, and a mapping was expected")
+    record = {name: value for name, value in record.items() if value is not None}
+    if lacking := [name for name in ("status", "started", "settings") if name not in record]:
+        raise _damaged(path, f"it has no {lacking[0]}")
+    for name, default in FACTS.items():
+        if not isinstance(record.setdefault(name, copy.copy(default)), type(default)):
+            raise _damaged(path, f"its {name} is {record[name]!r:.80}, and something like {default!r} was expected")
+    if missing := [name for name, kind in asked.items() if not isinstance(record["settings"].get(name), kind)]:
+        raise _damaged(path, f"its settings name no {missing[0]}")
+    try:
+        datetime.fromisoformat(record["started"])
+    except ValueError as error:
+        raise _damaged(path, str(error)) from None
+    return record
+
+
+def _damaged(path: Path, why: str) -> RunError:
+    return RunError(f"{path} is damaged ({why}): the run must be made again.")
+
+
+def readable(folders: Iterable[Path]) -> Iterator[tuple[Path, dict]]:
+    """Those of the folders whose record can be read, with it: one that is damaged does not stand in the way of others."""
+    for folder in folders:
+        with contextlib.suppress(RunError):
+            yield folder, read(folder)
 
 
 def go_home() -> None:
-    """Leave the folder where JupyterLab or Voila start a notebook, so that paths mean the same as in a terminal."""
-    if home := os.environ.get("WORKBENCH_HOME"):  # set by `workbench app` and `workbench lab`
+    """Leave the folder where JupyterLab or Voila start a notebook, so that paths mean the same as in a terminal.
+
+    A notebook that was copied elsewhere goes to the nearest folder from its own upwards in which there are `runs`.
+    """
+    here = Path.cwd()
+    if not _beside:  # a cell may be run twice
+        _beside.append(here)
+    if home := os.environ.get("WORKBENCH_HOME"):  # set by `workbench app`, `workbench lab` and `workbench run`
         os.chdir(home)
         return
-    for folder in (Path.cwd(), *Path.cwd().parents):
+    for folder in (here, *here.parents):
         if folder.name == "notebooks" and (folder.parent / "workbench").is_dir():
             os.chdir(folder.parent)
             return
+        if any(folder.glob(f"runs/*/{RECORD}")):
+            os.chdir(folder)
+            return
 
 
-def newest(root="runs", notebook: str = "2_train") -> Path:
-    """The newest finished run of a notebook under `root`, also inside demo folders; RunError where there is none."""
-    found = []
-    for path in [*Path(root).glob(f"*/{RECORD}"), *Path(root).glob(f"*/*/{RECORD}")]:
-        with contextlib.suppress(RunError):
-            record = read(path.parent)
-            if record.get("notebook") == notebook and record.get("status") == "finished":
-                found.append((record.get("started", ""), path.parent))
-    if not found:
-        raise RunError(
-            f"There is no finished run of {notebook} under {root}: type `workbench run {short(notebook)}`, or "
-            "`workbench demo` for everything at once."
-        )
-    return max(found)[1]
+def newest(root=None, notebook: str = "2_train") -> Path:
+    """The newest finished run of a notebook under `root`, also inside demo folders; RunError where there is none.
+
+    Without `root` these are the runs in `runs`, and where there is none those beside the notebook.
+    """
+    roots = (
+        [Path("runs"), *(p for folder in _beside for p in (folder / "runs", folder))] if root is None else [Path(root)]
+    )
+    for place in roots:
+        folders = (path.parent for depth in ("*", "*/*") for path in place.glob(f"{depth}/{RECORD}"))
+        found = [
+            (record["started"], folder)
+            for folder, record in readable(folders)
+            if record["notebook"] == notebook and record["status"] == "finished"
+        ]
+        if found:
+            return max(found)[1]
+    looked = ", ".join(dict.fromkeys(str(place.absolute()) for place in roots))
+    raise RunError(
+        f"There is no finished run of {notebook} under {looked}: name one that lies elsewhere, or type `workbench run "
+        f"{short(notebook)}`, or `workbench demo` for everything at once."
+    )
 
 
 def locate(folder, notebook: str = "2_train") -> Path:
-    """The run of `notebook` that a folder is, or that lies in it (runs/demo -> runs/demo/train)."""
-    folder = Path(folder)
-    here = read(folder)
-    if here.get("notebook") == notebook:
+    """The run of `notebook` that a folder is, or that lies in it (runs/demo -> runs/demo/train).
+
+    A relative folder counts from here, and where there is none from the folder of the notebook.
+    """
+    folder = Path(folder).expanduser()
+    folder = next((p for p in (folder, *(place / folder for place in _beside)) if p.exists()), folder)
+    here, damaged = FACTS, None
+    try:
+        here = read(folder)
+    except RunError as error:
+        if not (folder / RECORD).exists():
+            raise
+        damaged = error  # a run within it may be as it was
+    if here["notebook"] == notebook:
         return folder
-    inside = [p.parent for p in sorted(folder.glob(f"*/{RECORD}")) if read(p.parent).get("notebook") == notebook]
-    if not inside:
-        raise RunError(
-            f"{folder} is a run of {here.get('notebook') or 'an unknown notebook'}, and {notebook} is "
-            "needed: give the folder of such a run."
-        )
-    return inside[-1]
-
-
-def provenance() -> dict:
-    """What could change a result besides settings and data: versions, commit, device, threads, machine, command."""
-    torch = sys.modules.get("torch")  # a process that has not imported torch computes nothing with it
-    device, threads = "cpu", os.cpu_count()
-    if torch is not None:
-        threads = torch.get_num_threads()
-        if torch.cuda.is_available():
-            device = torch.cuda.get_device_name()
-        elif torch.backends.mps.is_available():
-            device = "mps"
-    versions = {"workbench": _version("oneshot-workbench")}
-    versions |= {name: version for name in PACKAGES if (version := _version(name))}
-    return {
-        "versions": versions,
-        "git": _git(),
-        "device": device,
-        "threads": threads,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-    }
-
-
-def peak_memory() -> int | None:
-    """The most memory (MiB) that this process has held; None where the system does not tell."""
-    with contextlib.suppress(ImportError):
-        import resource
-
-        return round(
-            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 2**20
-        )
-    return None
-
-
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return ""
-
-
-def _git() -> dict:
-    root = Path(__file__).resolve().parent.parent
-    if not (root / ".git").exists():
-        return {}
-
-    def ask(*words):
-        done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=20)
-        return done.stdout.strip() if done.returncode == 0 else ""
-
-    try:
-        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain"))}
-    except (OSError, subprocess.TimeoutExpired):
-        return {}
-
-
-def now() -> str:
-    """This moment in UTC, ISO 8601, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    inside = readable(path.parent for path in sorted(folder.glob(f"*/{RECORD}")))
+    if found := [path for path, record in inside if record["notebook"] == notebook]:
+        return found[-1]
+    raise damaged or RunError(
+        f"{folder} is a run of {here['notebook'] or 'an unknown notebook'}, and {notebook} is "
+        "needed: give the folder of such a run."
+    )
 
 
 def _busy(folder: Path, who: dict) -> str:

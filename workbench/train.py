@@ -1,7 +1,6 @@
 """Training: a loop over the stages that a model asks for."""
 
 import contextlib
-import errno
 import math
 import os
 import signal
@@ -10,15 +9,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import safetensors.torch
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from workbench.autoencoder import Autoencoder, Batch, Stage
+from workbench import checkpoints
+from workbench.autoencoder import Autoencoder, Batch, Stage, load
+from workbench.checkpoints import TrainingError
 from workbench.data import Clips
-from workbench.errors import UsageError
 from workbench.files import room
 from workbench.latents import usage
 from workbench.log import Log, read_log
@@ -28,10 +27,6 @@ __all__ = ["TrainingError", "fit", "fit_stage", "read_log"]
 
 HELD = 512  # clips that a validation looks at, at most: its cost stays bounded as a pack grows
 WARM = 20  # steps over which the learning rate rises
-
-
-class TrainingError(UsageError):
-    """Training cannot start or go on; the message says why and what to change."""
 
 
 def fit(
@@ -54,15 +49,12 @@ def fit(
     Arguments:
         stages: names of those to run, all by default. accelerator: "auto", "cpu", "cuda" or "mps".
         precision: "32-true" or "bf16-mixed".
-    Raises TrainingError for clips that do not fit the model, a loss that is not finite, or a weight without a loss.
+    Raises UsageError for clips that do not fit the model or of which too few are held out, a checkpoint that is damaged or of
+    another model, a loss that is not finite, or a weight without a loss.
     """
     model.check(clips)
-    train, valid = clips.split("train"), clips.split("valid")
-    for part, name in ((train, "train"), (valid, "valid")):
-        if len(part) < 2:
-            raise TrainingError(
-                f"The split '{name}' of {clips.store} holds {len(part)} clips, but training needs at least 2; add sounds to the pack."
-            )
+    clips.trainable()
+    valid = clips.split("valid")
     chosen = [stage for stage in model.stages() if stages is None or stage.name in stages]
     if unknown := set(stages or ()) - {stage.name for stage in chosen}:
         raise TrainingError(
@@ -79,18 +71,21 @@ def fit(
         ) from None
     model.to(fabric.device)
     checkpoint = run.path("checkpoint.pt")
-    state = (
-        torch.load(checkpoint, weights_only=True, map_location=fabric.device)
-        if resume and checkpoint.exists()
-        else None
-    )
-    if resume and state is None and (saved := run.path("model.safetensors")).exists():
+    made = checkpoints.made_of(model, clips)
+    state = checkpoints.read(checkpoint, made, fabric.device) if resume and checkpoint.exists() else None
+    if resume and state is None and run.path("model.safetensors").exists():
+        before = load(run.folder)
+        kept = checkpoints.made_of(before, clips)
+        checkpoints.agreed(run.folder, kept, {name: made[name] for name in kept})
         print("This run had finished before; its model is kept. To train anew, replace the run.")
-        model.load_state_dict(safetensors.torch.load_file(saved))
+        model.load_state_dict(before.state_dict())
         return model.to("cpu").eval()
     done = list(state["done"]) if state else []
     if state:
-        model.load_state_dict(state["model"])
+        try:
+            model.load_state_dict(state["model"])
+        except RuntimeError as error:
+            raise checkpoints.damaged(checkpoint, error) from None
     with (
         room(run.folder, "resume: the last checkpoint is kept"),
         Log(run, state) as log,
@@ -101,10 +96,19 @@ def fit(
                 continue
             here = state if state and state["progress"] and state["progress"]["stage"] == stage.name else None
             fit_stage(
-                model, stage, clips, seed, fabric, log, lambda now: write(checkpoint, {**now, "done": done}), here
+                model,
+                stage,
+                clips,
+                seed,
+                fabric,
+                log,
+                lambda now: checkpoints.write(checkpoint, {**now, "done": done, "made of": made}),
+                here,
             )
             done.append(stage.name)
-            write(checkpoint, {"model": model.state_dict(), "done": done, "progress": None})
+            checkpoints.write(
+                checkpoint, {"model": model.state_dict(), "done": done, "progress": None, "made of": made}
+            )
             if "encoder" in stage.trains:
                 log.usage(stage, usage(model, valid))
             log.hear(stage, model, valid)
@@ -257,8 +261,11 @@ class Loop:
         stage, at = self.stage, self.at
         if state is not None:
             self.model.load_state_dict(state["model"])  # `prepare` may have begun anew
-            for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
-                optimiser.load_state_dict(saved)
+            try:
+                for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+                    optimiser.load_state_dict(saved)
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise checkpoints.damaged(f"The state of the optimisers in stage '{stage.name}'", error) from None
             vars(at).update(state["progress"])
         else:
             self.validate()
@@ -356,13 +363,3 @@ class Loop:
     def state(self) -> dict:
         optimisers = [o.state_dict() for o in self.optimisers]
         return {"model": self.model.state_dict(), "optimisers": optimisers, "progress": vars(self.at)}
-
-
-def write(path, state: dict) -> None:
-    part = path.with_suffix(".part")
-    try:
-        torch.save(state, part)
-    except (OSError, RuntimeError) as error:  # torch's writer says RuntimeError where the disk is full
-        part.unlink(missing_ok=True)
-        raise OSError(errno.ENOSPC, str(error)) from error
-    part.replace(path)
