@@ -1,11 +1,11 @@
-"""A clip on disk and in memory: read, write, mix, resample, find the onset, fit to a length, keep the gain."""
+"""A clip on disk and in memory: read, write, mix, resample, cut out, fit to a length, keep the gain."""
 
 from __future__ import annotations
 
 import io
 import os
-import re
-import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,20 +13,22 @@ import numpy as np
 import soundfile
 import soxr
 
-from .errors import UsageError
+from . import onsets
+from .containers import LARGEST, AudioError, open_sound
 
 __all__ = [
     "SUFFIXES",
     "AudioError",
     "Shot",
     "centre",
+    "cut",
     "fit",
     "mono",
     "normalise",
-    "onset",
-    "onsets",
+    "parts",
     "read",
     "resample",
+    "seconds",
     "shot",
     "write",
 ]
@@ -41,13 +43,8 @@ SUFFIXES = frozenset(KNOWN.split())
 
 SHORTEST = 0.002  # s; below this nothing is heard but a click
 SILENT = 1e-4  # peak, -80 dB: 16-bit dither lies below, a file recorded at 1e-3 of full scale well above
-LEAD = 0.0015  # s kept before the detected start, so that the attack is whole
 FADE = 0.01  # s
-LARGEST = 2**28  # values, 1 GiB of float32: what one call may put into memory
-
-
-class AudioError(UsageError):
-    """A file or an array that is no sound; the message is a reason to be shown to the user."""
+GREATEST = 2.0**32  # no scale of sound goes beyond it
 
 
 class Shot(NamedTuple):
@@ -65,52 +62,57 @@ def read(path: str | os.PathLike, start: float = 0.0, seconds: float | None = No
     empty, not audio, unreadable, shorter than its header says, or that holds values that are not numbers.
     """
     path = Path(path)
-    try:
-        if path.is_file() and path.stat().st_size == 0:
-            raise AudioError("the file is empty (0 bytes)")
-        with soundfile.SoundFile(path) as file:
-            rate, channels, frames = file.samplerate, file.channels, file.frames
-            announced = _announced(file.extra_info)
-            begin = min(round(start * rate), frames)
-            count = frames - begin if seconds is None else min(round(seconds * rate), frames - begin)
-            if count * channels > LARGEST:
-                raise AudioError(
-                    f"{count:,} frames of {channels} channels are more than the {LARGEST:,} values that are read at "
-                    "once; cut the file into shorter ones"
-                )
-            if begin:
-                file.seek(begin)
-            x = file.read(count, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, OSError, RuntimeError, TypeError) as error:
-        raise AudioError(_reason(path, error)) from error
-    if announced:
-        raise AudioError(
-            f"the file breaks off: its header announces {announced[0]:,} bytes of sound and {announced[1]:,} are "
-            "there; fetch or export it again"
-        )
-    if frames == 0:
-        raise AudioError("the file holds no frames, only a header")
-    if len(x) < 0.99 * count:  # mp3 headers count a few frames more than there are
-        raise AudioError(f"the file breaks off: its header announces {count:,} frames and {len(x):,} could be decoded")
+    with _opened(path) as file:
+        rate, channels, frames = file.samplerate, file.channels, file.frames
+        begin = min(round(start * rate), frames)
+        count = frames - begin if seconds is None else min(round(seconds * rate), frames - begin)
+        if count * channels > LARGEST:
+            raise AudioError(
+                f"{count:,} frames of {channels} channels are more than the {LARGEST:,} values that are read at "
+                "once; cut the file into shorter ones"
+            )
+        if begin:
+            file.seek(begin)
+        x = file.read(count, dtype="float32", always_2d=True)
+        # the encoder's delay is counted by some headers of lossy formats, and taken off by the decoder
+        if len(x) < (0.99 * count if file.format in ("MP3", "OGG") else count):
+            raise AudioError(
+                f"the file breaks off: its header announces {count:,} frames and {len(x):,} could be decoded"
+            )
     if not np.isfinite(x).all():
         bad = np.flatnonzero(~np.isfinite(x).all(1))
         raise AudioError(f"{bad.size:,} of {len(x):,} frames are not finite (NaN or infinity), the first at {bad[0]:,}")
+    if np.abs(x).max(initial=0.0) > GREATEST:  # floats may be scaled like 32-bit integers, not more
+        at = int(np.abs(x).max(1).argmax())
+        raise AudioError(
+            f"frame {at:,} holds {np.abs(x[at]).max():.3g}, and a sound has values of about 1: it is damaged"
+        )
     return x, rate
 
 
-def _announced(log: str) -> tuple[int, int] | None:
-    """Bytes that the header announces and bytes found, from libsndfile's log, where they tell of a broken download."""
-    found = re.search(r"^(?:data|SSND)\s*: (\d+) \(should be (\d+)\)", log, re.MULTILINE)
-    if not found:
-        return None
-    announced, there = map(int, found.groups())
-    # programs that write into a pipe cannot know the length and announce the largest number or none
-    return (announced, there) if there < announced < 2**31 - 2**16 else None
+def seconds(path: str | os.PathLike) -> float:
+    """How long a sound file lasts; raises AudioError as `read` does."""
+    with _opened(Path(path)) as file:
+        return file.frames / file.samplerate
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
+    try:
+        if path.is_file() and path.stat().st_size == 0:
+            raise AudioError("the file is empty (0 bytes)")
+        with open_sound(path) as file:
+            yield file
+    except AudioError:
+        raise
+    except (soundfile.LibsndfileError, OSError, RuntimeError, TypeError, ValueError) as error:
+        raise AudioError(_reason(path, error)) from error
 
 
 def _reason(path: Path, error: Exception) -> str:
     if path.is_symlink() and not path.exists():
-        return f"the link points to {os.readlink(path)}, which does not exist"
+        target = os.fsencode(os.readlink(path)).decode("utf-8", "replace")
+        return f"the link points to {target}, which does not exist"
     if not path.exists():
         return "the file does not exist"
     if path.is_dir():
@@ -150,7 +152,9 @@ def encode(x: np.ndarray, rate: float) -> bytes:
     """A clip as the bytes of a 16-bit FLAC file, for players in a page; values are clipped to [-1, 1], never scaled."""
     pcm = np.round(np.clip(np.nan_to_num(np.asarray(x, np.float64).reshape(-1)), -1, 1) * 32767).astype(np.int16)
     buffer = io.BytesIO()
-    soundfile.write(buffer, pcm, round(rate), format="FLAC", subtype="PCM_16")
+    # Chromium plays no FLAC of a single block: the lowest level has blocks of 1,152 values, all others of 4,096
+    level = {"compression_level": 0} if len(pcm) <= 4096 else {}
+    soundfile.write(buffer, pcm, round(rate), format="FLAC", subtype="PCM_16", **level)
     return buffer.getvalue()
 
 
@@ -181,39 +185,6 @@ def centre(x: np.ndarray) -> np.ndarray:
     return x - np.float32(tail.mean() if quiet else x.mean(dtype=np.float64))
 
 
-def onset(x: np.ndarray, rate: float) -> int:
-    """Index where the sound in (T,) starts: 1.5 ms before it first comes within 40 dB of its peak; 0 for silence."""
-    level = np.abs(x)
-    peak = level.max(initial=0.0)
-    return max(0, int(np.argmax(level > 0.01 * peak)) - round(LEAD * rate)) if peak > 0 else 0
-
-
-def onsets(x: np.ndarray, rate: float, apart: float = 0.1) -> np.ndarray:
-    """Indices where separate sounds start in a recording (T,), at least `apart` seconds from each other.
-
-    Peaks of the rectified rise of the log-mel spectrum (spectral flux; Böck and Widmer 2013, as in librosa), each moved
-    to where the energy rises most above all that came before within 23 ms.
-    """
-    import librosa  # brings a compiler along: only who cuts a recording waits for it
-
-    hop, size, step = 256, 1024, 64
-    peak = np.abs(x).max(initial=0.0)
-    if len(x) < size or peak < SILENT:
-        return np.zeros(0, int)
-    padded = np.pad(x / peak, (size, 2 * size)).astype(np.float32)  # behind a sound cut at the end, too
-    with warnings.catch_warnings(action="ignore", category=UserWarning):  # of mel bands narrower than a bin
-        rise = librosa.onset.onset_strength(y=padded[:-size], sr=rate, n_fft=size, hop_length=hop)
-    frames = librosa.onset.onset_detect(onset_envelope=rise, sr=rate, hop_length=hop, wait=round(apart * rate / hop))
-    starts = []
-    for centre in np.clip(frames * hop - size, 0, len(padded) - 2 * size):
-        part = padded[centre : centre + 2 * size]  # one window on either side
-        energy = np.square(part).reshape(-1, step).sum(1) + 1e-10
-        at = 8 + int((energy[8:] / np.maximum.accumulate(energy)[7:-1]).argmax())
-        if energy[at : at + 8].mean() > 0.5 * energy[at - 8 : at].mean():  # else it is where a sound breaks off
-            starts.append(centre - size + at * step - round(LEAD * rate))
-    return np.unique(np.clip(starts, 0, len(x) - 1))
-
-
 def fit(x: np.ndarray, length: int, rate: float) -> np.ndarray:
     """Cut or zero-pad (T,) to (length,), with a fade-out of 10 ms where the sound would otherwise stop with a click."""
     y = np.zeros(length, np.float32)
@@ -238,13 +209,33 @@ def normalise(x: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def shot(x: np.ndarray, from_rate: float, length: int, rate: float) -> Shot:
-    """Make one clip of (frames, channels): mono, no offset, cut at its onset, resampled, fitted, peak 1."""
-    if len(x) < SHORTEST * from_rate:
-        lasting = f"{len(x)} frame{'s' * (len(x) != 1)} at {from_rate:g} Hz: {1000 * len(x) / from_rate:.2g} ms"
+    """Make one clip of (frames, channels): that of its sounds which holds the greatest value."""
+    y = mono(x)
+    found = parts(y, from_rate, length, rate)
+    fit_in = [piece for piece in found if not piece.reason]
+    if not fit_in:
+        raise AudioError(found[0].reason)
+    return cut(y, max(fit_in, key=lambda piece: np.abs(y[piece.start : piece.end]).max()), from_rate, length, rate)
+
+
+def parts(y: np.ndarray, from_rate: float, length: int, rate: float) -> list[onsets.Piece]:
+    """The sounds of a recording (T,) of which clips can be cut, and what is to be refused; raises for silence."""
+    if len(y) < SHORTEST * from_rate:
+        lasting = f"{len(y)} frame{'s' * (len(y) != 1)} at {from_rate:g} Hz: {1000 * len(y) / from_rate:.2g} ms"
         raise AudioError(f"it holds {lasting}, and a clip needs {1000 * SHORTEST:g} ms")
-    y = centre(mono(x))
-    normalise(y)  # raises for silence, before the onset of nothing is looked for
-    start = onset(y, from_rate)
-    y = y[start : start + int((length / rate + 0.1) * from_rate)]  # a long tail need not be resampled
-    y, gain = normalise(fit(resample(y, from_rate, rate), length, rate))
-    return Shot(y, gain, start / from_rate)
+    normalise(centre(y))
+    return onsets.pieces(y, from_rate, length / rate)
+
+
+def cut(y: np.ndarray, piece: onsets.Piece, from_rate: float, length: int, rate: float) -> Shot:
+    """Make one clip of a part of (T,): no offset, resampled, fitted, peak 1. Raises for silence and for a tick."""
+    part = centre(y[piece.start : piece.end])
+    part = part[: int((length / rate + 0.1) * from_rate)]  # a long tail need not be resampled
+    half = max(1, round(SHORTEST / 2 * from_rate))
+    loud = np.flatnonzero(np.abs(part) >= 0.01 * np.abs(part).max(initial=0.0))
+    if len(loud) and len(np.unique(loud // half)) < 2:
+        raise AudioError(
+            f"all of it but a tick of {1000 * SHORTEST / 2:g} ms lies 40 dB below; a clip needs {1000 * SHORTEST:g} ms"
+        )
+    clip, gain = normalise(fit(resample(part, from_rate, rate), length, rate))
+    return Shot(clip, gain, piece.start / from_rate)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import multiprocessing
 import os
 import signal
@@ -17,12 +16,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import audio, descriptors, synthesis
+from . import audio, descriptors, onsets, synthesis
 from .stores import DataError
 
-__all__ = ["LONG", "SECTION", "Result", "Task", "parallel"]
+__all__ = ["SECTION", "Result", "Task", "parallel"]
 
-LONG = 10.0  # s; a longer file with several onsets is a recording, not a clip
 SECTION = 60.0  # s of a recording that one task reads
 
 
@@ -97,49 +95,54 @@ def _take_or_refuse(task: Task, rate: int, length: int) -> Result:
 
 def _take_one(task: Task, rate: int, length: int) -> Result:
     result, offset = Result([], [], []), max(0.0, task.start - 0.05)
+    clip = length / rate
+
+    def refuse(reason: str, at: float | None = None) -> None:
+        result.rejects.append({**task.common, "reason": reason if at is None else f"at {at:.3f} s: {reason}"})
+
     try:
         if task.made:
-            x, facts = synthesis.make(task.made[1], seed=task.made[0], rate=rate, seconds=length / rate)
-            x, from_rate, pieces = x[:, None], rate, [(0, x[:, None])]
+            x, facts = synthesis.make(task.made[1], seed=task.made[0], rate=rate, seconds=clip)
+            y, from_rate, channels = x, rate, 1
+            found = [onsets.Piece(0, len(x))]
         else:
-            x, from_rate = audio.read(task.file, offset, task.seconds + length / rate + 0.2 if task.seconds else None)
-            facts, pieces = {}, _pieces(task, x, from_rate, offset, length / rate)
+            x, from_rate = audio.read(task.file, offset, task.seconds + clip + 0.2 if task.seconds else None)
+            y, facts, channels = audio.mono(x), {}, x.shape[1]
+            try:
+                found = audio.parts(y, from_rate, length, rate)
+            except audio.AudioError:
+                if not task.seconds:  # a silent section of a recording is none of its sounds
+                    raise
+                found = []
     except audio.AudioError as error:
-        result.rejects.append({**task.common, "reason": str(error)})
+        refuse(str(error))
         return result
-    sliced = bool(task.seconds) or len(pieces) > 1
-    for begin, piece in pieces:
-        at = offset + begin / from_rate
+    if task.seconds:
+        begin = task.start - offset
+        found = [piece for piece in found if begin <= piece.start / from_rate < begin + task.seconds]
+    sliced = bool(task.seconds) or len(found) > 1
+    for piece in found:
+        at = offset + piece.start / from_rate
         try:
-            clip, gain, start = audio.shot(piece, from_rate, length, rate)
+            if piece.reason:
+                raise audio.AudioError(piece.reason)
+            shot = audio.cut(y, piece, from_rate, length, rate)
         except audio.AudioError as error:
-            result.rejects.append({**task.common, "reason": f"at {at:.3f} s: " * sliced + str(error)})
+            refuse(str(error), at if sliced else None)
             continue
-        pcm = np.round(clip * 32767).astype(np.int16)
-        clip = pcm / np.float32(32767)  # measured as it is stored: rounding is audible to a flatness
+        pcm = np.round(shot.x * 32767).astype(np.int16)
+        x = pcm / np.float32(32767)  # measured as it is stored: rounding is audible to a flatness
         row = {
-            "name": Path(task.path).stem + f" {at + start:.3f} s" * sliced,
+            "name": Path(task.path).stem + f" {at:.3f} s" * sliced,
             **task.common,
             "sha": hashlib.sha256(pcm.tobytes()).hexdigest(),
-            "start": at + start,
+            "start": at,
             "source_rate": from_rate,
-            "channels": x.shape[1],
-            "seconds": len(piece) / from_rate,
-            "gain": gain,
+            "channels": channels,
+            "seconds": (piece.end - piece.start) / from_rate,
+            "events": piece.events,
+            "gain": shot.gain,
         }
-        result.rows.append(row | facts | descriptors.describe(clip, rate))
-        result.arrays.append((pcm, descriptors.embed(clip[None], rate)[0].astype(np.float16)))
+        result.rows.append(row | facts | descriptors.describe(x, rate))
+        result.arrays.append((pcm, descriptors.embed(x[None], rate)[0].astype(np.float16)))
     return result
-
-
-def _pieces(task: Task, x: np.ndarray, rate: int, offset: float, clip: float) -> list[tuple[int, np.ndarray]]:
-    """The whole of a file, or the parts of a recording from each onset to the next, with where they begin."""
-    if not task.seconds and len(x) <= max(LONG, 3 * clip) * rate:
-        return [(0, x)]
-    starts = audio.onsets(audio.centre(audio.mono(x)), rate)
-    if not task.seconds and len(starts) < 3:  # one hit with a long tail, or a drone
-        return [(0, x)]
-    ends = np.minimum(np.append(starts[1:], len(x)), starts + round((clip + 0.1) * rate))
-    begin = task.start - offset
-    end = begin + (task.seconds or math.inf)
-    return [(s, x[s:e]) for s, e in zip(starts, ends, strict=True) if begin <= s / rate < end]
