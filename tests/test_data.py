@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import soundfile
 
-from workbench import audio, data, descriptors, packs, splits, stores
+from workbench import audio, data, descriptors, labels, packs, splits, stores
 from workbench.clips import attributes
 from workbench.errors import UsageError
 
@@ -171,11 +171,11 @@ def test_labels_of_names_that_packs_have():
         "x.wav": ("other", ""),
         "drum_bass_hard.flac": ("kick", ""),
     }.items():
-        assert packs.label(path) == expected, path
-    for label, names in packs.CONVENTIONS.items():
+        assert labels.named(path)[:2] == expected, path
+    for label, names in labels.CONVENTIONS.items():
         for name in names.split():
-            assert packs.label(f"machine/{name}/1.wav")[0] == label, name
-            assert packs.LABELS[name] == label, f"{name} is in two rows"
+            assert labels.named(f"machine/{name}/1.wav").label == label, name
+            assert labels.LABELS[name] == label, f"{name} is in two rows"
 
 
 def test_good_odd_and_bad_files(tmp_path):
@@ -352,10 +352,8 @@ def test_a_fault_of_ours_costs_one_file_and_is_told(tmp_path, pack, clips, monke
 
 
 def test_a_label_in_a_table_is_written_as_the_conventions_have_it():
-    from workbench.packs import _known
-
     words = ("BD", "Kick", "hh", "Hi-Hat", "Kick 2", "Wobble")
-    assert [_known(w) for w in words] == ["kick", "kick", "hat closed", "hat closed", "Kick 2", "Wobble"]
+    assert [labels.known(w) for w in words] == ["kick", "kick", "hat closed", "hat closed", "Kick 2", "Wobble"]
 
 
 def test_some_labels_only(tmp_path, pack):
@@ -588,3 +586,128 @@ def test_attributes_are_those_of_enough_training_clips(clips):
     held = clips.split("train").context(spec=words).sum(0)
     assert any(word.startswith("octave: ") for word in words) and (held >= 2).all()
     assert set(clips.attributes(least=3)) == {word for word, n in zip(words, held, strict=True) if n >= 3}
+
+
+def test_each_sound_of_a_file_in_a_pack_is_a_clip(tmp_path):
+    folder = make(tmp_path / "pack")
+    for name, count in {"four": 4, "many": 24, "row": 60}.items():
+        parts = [np.pad(hit(80 * k + 40, 10 * count + k), (0, 2205)) for k in range(count)]
+        soundfile.write(folder / "Machine 0" / "bd" / f"{name}.wav", np.concatenate(parts), RATE)
+    clips = build(folder, tmp_path / "store")
+    cut = clips.index[clips.index.path.str.contains("four|many|row")]
+    assert cut.path.value_counts().to_dict() == {
+        f"Machine 0/bd/{n}.wav": k for n, k in [("four", 4), ("many", 24), ("row", 60)]
+    }
+    assert set(cut.label) == {"kick"} and cut.name.is_unique and (cut.events == 1).all()
+    assert clips.card().fact["files cut at their sounds"] == "3, into 88 clips"
+
+
+def test_the_card_says_how_labels_were_found_and_which_are_the_least_certain(tmp_path):
+    folder = make(tmp_path / "pack")
+    soundfile.write(folder / "Machine 0" / "thing.wav", hit(90, 501), RATE)
+    soundfile.write(folder / "Machine 0" / "bd" / "Snare.wav", hit(95, 502), RATE)
+    (folder / "attributes.csv").write_text("path,label\nMachine 1/bd/bd0.wav,thump\n")
+    clips = build(folder, tmp_path / "store")
+    assert (
+        "folder and file name" in clips.card().fact["labels found by"]
+        and "table 1" in clips.card().fact["labels found by"]
+    )
+    doubtful = clips.uncertain()
+    assert list(doubtful.path[:2]) == ["Machine 0/thing.wav", "Machine 0/bd/Snare.wav"] and len(doubtful) == 10
+    assert list(doubtful.label_by[:2]) == ["nothing", "folder against the file name"]
+    assert clips.index.set_index("path").label_certainty["Machine 1/bd/bd0.wav"] == 1
+
+
+def test_names_that_are_equal_after_normalisation_are_told_apart(tmp_path):
+    folder = make(tmp_path / "pack")
+    for i, name in enumerate(["caf\u00e9.wav", "cafe\u0301.wav"]):
+        soundfile.write(folder / name, hit(500, 600 + i), RATE)
+    for _ in range(2):
+        clips = build(folder, tmp_path / "store")
+        assert {"café.wav", "café-2.wav"} <= set(clips.index.path) and len(clips) == 50 and clips.rejects.empty
+
+
+def test_zip_members_of_one_name_are_both_taken(tmp_path, pack):
+    for i in range(2):
+        soundfile.write(tmp_path / f"{i}.wav", hit(500, 700 + i), RATE)
+    with pytest.warns(UserWarning, match="Duplicate name"), zipfile.ZipFile(tmp_path / "p.zip", "w") as file:
+        for path in pack.rglob("*.wav"):
+            file.write(path, path.relative_to(pack))
+        for i in range(2):
+            file.write(tmp_path / f"{i}.wav", "Machine 0/bd/same.wav")
+    clips = build(tmp_path / "p.zip", tmp_path / "store")
+    assert {"Machine 0/bd/same.wav", "Machine 0/bd/same-2.wav"} <= set(clips.index.path) and len(clips) == 50
+
+
+def test_names_that_are_no_utf8_cost_nothing_else(tmp_path, pack):
+    folder = shutil.copytree(pack, tmp_path / "pack")
+    soundfile.write(tmp_path / "x.wav", hit(500, 800), RATE)
+    raw = os.fsencode(folder)
+    shutil.copy(tmp_path / "x.wav", raw + b"/Machine 0/bd/caf\xe9.wav")
+    os.symlink(b"nowhere-\xe9.wav", raw + b"/link.wav")
+    os.mkdir(raw + b"/Machine \xe8")
+    (folder / "Machine 0" / "bd" / "bad.wav").write_text("no sound")
+    clips = build(folder, tmp_path / "store")
+    assert "Machine 0/bd/café.wav" in set(clips.index.path) and len(clips) == 49
+    assert "nowhere-é.wav" in clips.rejects.set_index("path").reason["link.wav"]
+    with tarfile.open(tmp_path / "p.tar", "w") as file:
+        file.add(folder, ".")
+    again = build(tmp_path / "p.tar", tmp_path / "of_tar")
+    assert again.fingerprint == clips.fingerprint
+
+
+def test_one_member_never_costs_the_archive(tmp_path, pack):
+    with zipfile.ZipFile(tmp_path / "p.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr(zipfile.ZipInfo("Machine 0\\"), b"")
+        folder = zipfile.ZipInfo("Machine 1")
+        folder.external_attr = 0x10  # MS-DOS: a folder
+        file.writestr(folder, b"")
+        for path in sorted(pack.rglob("*.wav")):
+            entry = zipfile.ZipInfo("x")
+            entry.filename = str(path.relative_to(pack)).replace("/", "\\")
+            file.writestr(entry, path.read_bytes())
+        file.writestr("Machine 0/" + 300 * "x" + ".wav", (pack / "Machine 0/bd/bd0.wav").read_bytes())
+        file.writestr("Machine 0/bd/bd0.wav/inside.wav", b"below a file")
+        file.writestr("Machine 0/damaged.wav", bytes(range(256)) * 40)
+    whole = bytearray((tmp_path / "p.zip").read_bytes())
+    place = whole.index(b"Machine 0/damaged.wav") + 60
+    whole[place : place + 20] = b"\xff" * 20
+    (tmp_path / "p.zip").write_bytes(whole)
+    clips = build(tmp_path / "p.zip", tmp_path / "store")
+    assert len(clips) == 48
+    refused = dict(zip(clips.rejects.path, clips.rejects.reason, strict=True))
+    assert set(refused) == {
+        "Machine 0/" + 300 * "x" + ".wav",
+        "Machine 0/bd/bd0.wav/inside.wav",
+        "Machine 0/damaged.wav",
+    }
+    assert all("cannot be unpacked" in reason for reason in refused.values())
+
+
+def test_an_empty_source_is_not_the_current_folder(tmp_path, monkeypatch, pack):
+    monkeypatch.chdir(pack)
+    for source in ("", "  "):
+        with pytest.raises(data.DataError, match="no source was given"):
+            build(source, tmp_path / "store")
+
+
+def test_an_error_of_another_file_is_not_the_fault_of_the_store(tmp_path, pack, monkeypatch):
+    def fails(*_, **__):
+        raise FileExistsError(17, "File exists", str(pack / "Machine 0"))
+
+    monkeypatch.setattr(packs, "scan", fails)
+    with pytest.raises(data.DataError, match=r"Machine 0: File exists"):
+        build(pack, tmp_path / "store")
+
+
+def test_takes_of_one_sound_are_warned_of(tmp_path, capsys):
+    for i in range(40):
+        path = tmp_path / "pack" / f"take {i}.wav"
+        path.parent.mkdir(exist_ok=True)
+        noise = 1e-3 * np.random.default_rng(i).standard_normal(4410)
+        soundfile.write(path, hit(60, 0) + noise.astype(np.float32), RATE)
+    clips = build(tmp_path / "pack", tmp_path / "store", progress=True)
+    said = capsys.readouterr().out
+    assert "Nothing can be trained of this store yet" in said and "add sounds that differ" in said
+    with pytest.raises(data.DataError, match="add sounds that differ"):
+        clips.trainable()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from workbench import descriptors, packs, synthesis
+from workbench import descriptors, labels, synthesis
 
 RATE = 44_100
 
@@ -23,7 +23,7 @@ def test_the_pack_is_as_large_as_it_says(pack):
 
 def test_its_names_are_labelled_like_a_user_pack():
     for key in synthesis.keys(3, 1):
-        label, machine = packs.label(f"{synthesis.name(key)}.wav")
+        label, machine = labels.named(f"{synthesis.name(key)}.wav")[:2]
         assert (label, machine) == (synthesis.LABELS[key.label], synthesis.MACHINES[key.machine])
 
 

@@ -158,6 +158,7 @@ class Clips:
             "clips": f"{len(self):,} of {self.length:,} values ({self.length / self.rate:.3f} s) at {self.rate:,} Hz",
             "refused": f"{len(self.rejects):,}, each with its reason",
             "labels, packs": f"{index.label.nunique()}, {index.pack.nunique()}",
+            **self._found(),
             "split": ", ".join(f"{name} {count:,}" for name, count in m["splits"].items())
             + f", by {m['settings']['split_by']}"
             + (", fold {} of 0 to {}".format(m["fold"][0], m["fold"][1] - 1) if m.get("fold") else ""),
@@ -170,6 +171,30 @@ class Clips:
             "fingerprint": self.fingerprint,
         }
         return pd.DataFrame({"fact": facts.values()}, index=facts.keys())
+
+    def _found(self) -> dict[str, str]:
+        """How labels were found, and which files held more than one sound; nothing for stores of before."""
+        index = self.index
+        if "label_by" not in index or "events" not in index:
+            return {}
+        cut = index.path[index.path.duplicated(keep=False)]
+        several = index[index.events > 1]
+        return {
+            "labels found by": ", ".join(f"{by} {n:,}" for by, n in index.label_by.value_counts().items()),
+            "files cut at their sounds": f"{cut.nunique():,}, into {len(cut):,} clips",
+            "clips with several onsets": f"{len(several):,}"
+            + (": " if len(several) else "")
+            + ", ".join(several.path[:5])
+            + (", ..." if len(several) > 5 else ""),
+        }
+
+    def uncertain(self, n: int = 10) -> pd.DataFrame:
+        """The clips whose labels are the least certain: path, label, what it was found by, certainty from 0 to 1."""
+        columns = [name for name in ("path", "label", "label_by", "label_certainty") if name in self.index]
+        found = self.index[columns].drop_duplicates("path")
+        if "label_certainty" in found:
+            found = found.sort_values("label_certainty", kind="stable")
+        return found.head(n).reset_index(drop=True)
 
 
 def listed(labels: Sequence[str]) -> list[str]:

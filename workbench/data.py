@@ -52,7 +52,7 @@ def build(
 
     source    a folder of sounds, a .zip or .tar archive, one long recording (cut at its onsets), or "synthetic"
     seconds   of a clip; rounded up so that it holds a multiple of 4,096 values at `rate` Hz
-    labels    keep only these (names as in `packs.CONVENTIONS`, or folders of your own)
+    labels    keep only these (names as in `labels.CONVENTIONS`, or folders of your own)
     folds     for cross-validation: cut the packs into so many parts and hold out number `fold` (from 0) for the test and
               the next one for validation; with 0 a tenth of the clips goes to each
     licence, shareable   what others may do with the sounds; kept in the card
@@ -62,6 +62,10 @@ def build(
     interrupted build stopped. Sounds that are gone from the source stay. Raises DataError where nothing can be built;
     a store that exists then stays as it was.
     """
+    if not os.fspath(source).strip():
+        raise DataError(
+            'no source was given; give a folder, an archive, a recording, or "synthetic" for the built-in pack'
+        )
     synthetic = os.fspath(source) == "synthetic"
     source, store = Path(source).expanduser(), Path(store).expanduser()
     labels = None if labels is None else listed(labels)
@@ -78,6 +82,8 @@ def build(
     length = max(1, math.ceil(round(seconds * rate / STEP, 2))) * STEP  # 1.4861 s are 65,536 values, not 69,632
     if progress:
         print(f"A clip holds {length:,} values ({length // STEP} x {STEP:,}): {length / rate:.4f} s at {rate:,} Hz.")
+    if store.exists() and not store.is_dir():
+        raise DataError(f"{store.absolute()} is a file; a store is a folder")
     name = "synthetic" if synthetic else str(source.resolve())
     asked = {"version": stores.VERSION, "rate": int(rate), "length": length, "source": name, "seed": int(seed)}
     asked["fold"] = [int(fold), int(folds)] if folds else None
@@ -102,9 +108,7 @@ def build(
             ) from error
         if isinstance(error, PermissionError):
             raise DataError(f"{error.filename} may not be read or written (no permission)") from error
-        if isinstance(error, (FileExistsError, NotADirectoryError)):
-            raise DataError(f"{store.absolute()} is a file; a store is a folder") from error
-        raise
+        raise DataError(f"{error.filename or store.absolute()}: {error.strerror or error}") from error
 
 
 class _State:
@@ -196,8 +200,6 @@ def _find(source: Path, store: Path, stack: ExitStack) -> packs.Found:
 
 def _tasks(state: _State, seed: int, clip: float) -> Iterator[Task]:
     """What is to be read of the wanted sounds; a file that has not changed since it was taken or refused is not."""
-    import soundfile
-
     for path, sound in state.sounds.items():
         if state.unchanged(path, sound.size, sound.modified):
             continue
@@ -207,10 +209,10 @@ def _tasks(state: _State, seed: int, clip: float) -> Iterator[Task]:
             yield Task(key, path, common, made=(seed, sound.key))
             continue
         try:
-            seconds = soundfile.info(sound.file).duration
-        except (soundfile.LibsndfileError, OSError, RuntimeError):
+            seconds = audio.seconds(sound.file)
+        except audio.AudioError:
             seconds = 0.0  # reading it will say why
-        if state.found.sliced or seconds > max(SECTION, 3 * clip):
+        if seconds > max(SECTION, 3 * clip):
             for i in range(max(1, math.ceil(seconds / SECTION))):
                 yield Task(f"{key} {i}", path, common, sound.file, i * SECTION, SECTION)
         else:
@@ -221,7 +223,8 @@ def _synthetic() -> packs.Found:
     pack = synthesis.keys()
     facts = [(key, synthesis.name(key), synthesis.LABELS[key.label]) for key in pack]
     sounds = [
-        packs.Sound(f"{name}.wav", None, label, name.split("/")[0], 0, 0.0, key=key) for key, name, label in facts
+        packs.Sound(f"{name}.wav", None, label, name.split("/")[0], 0, 0.0, "synthesis", key=key)
+        for key, name, label in facts
     ]
     return packs.Found(sounds, [], packs.Counter())
 
@@ -267,7 +270,7 @@ def _finish(
     rejects = [*state.rejects, *journal.rejects]
     told = {row["path"] for row in rejects} | set(index.path)
     rejects += [
-        {"path": path, "reason": "a long recording in which no separate sound starts; give its parts as files"}
+        {"path": path, "reason": "a recording in which no sound begins that could be a clip; give its parts as files"}
         for path in state.sounds
         if path not in told
     ]
@@ -304,19 +307,24 @@ def _finish(
     stores.replace(store / "rejects.parquet", lambda path: table.to_parquet(path, index=False))
     stores.replace(store / "manifest.json", lambda path: path.write_text(json.dumps(manifest, indent=1), "utf-8"))
     journal.end()
+    clips = Clips(store)
     if progress:
         parts = ", ".join(f"{count:,} {name}" for name, count in manifest["splits"].items())
         print(f"{len(index):,} clips ({parts}); {len(table):,} refused, each with its reason in .rejects.")
-    return Clips(store)
+        try:
+            clips.trainable()
+        except DataError as error:
+            print(f"Nothing can be trained of this store yet: {error}")
+    return clips
 
 
 def _named(index: pd.DataFrame, sounds: dict[str, packs.Sound]) -> pd.DataFrame:
     """Labels, packs and attributes as the source has them now; rows of sounds that are gone keep theirs."""
-    columns = {"label": "label", "pack": "pack"} | {
+    columns = {name: name for name in ("label", "pack", "label_by", "label_certainty")} | {
         f"attribute_{name}": name for name in sorted({name for sound in sounds.values() for name in sound.attributes})
     }
     for column, name in columns.items():
         now = {path: getattr(s, name) if column == name else s.attributes.get(name, "") for path, s in sounds.items()}
-        was = index[column] if column in index else [""] * len(index)
+        was = index[column] if column in index else [1.0 if column == "label_certainty" else ""] * len(index)
         index[column] = [now.get(path, old) for path, old in zip(index.path, was, strict=True)]
     return index

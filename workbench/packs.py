@@ -1,60 +1,29 @@
-"""What a user's pack holds: the sound files of a folder or an archive, their labels, their corrections."""
+"""What a user's pack holds: the sound files of a folder or an archive, and what tables beside them say."""
 
 from __future__ import annotations
 
+import lzma
 import os
-import re
 import shutil
 import stat
 import tarfile
 import unicodedata
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path, PurePosixPath
 
+from . import labels
 from .audio import SUFFIXES
+from .files import full, unused
 
-__all__ = ["ARCHIVES", "CONVENTIONS", "Found", "Sound", "label", "recording", "scan", "unpacked"]
+__all__ = ["ARCHIVES", "Found", "Sound", "recording", "scan", "unpacked"]
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
-
-# How sample packs name things: letters only, no plural s; all else is taken off before looking up.
-CONVENTIONS = {
-    "kick": "kick kik kck bd kd bassdrum bdrum kickdrum drumbass drumheavykick",
-    "snare": "snare snr sd sn snaredrum drumsnare",
-    "hat closed": "hat hihat hh ch chh hhc hc hhcl clhat closedhat closedhihat closedhh hatclosed hihatclosed hhclosed "
-    "hatcl cymbalclosed closedcymbal ph pedalhat hatpedal hihatpedal pedalhihat cymbalpedal",
-    "hat open": "oh ohh hho openhat openhihat openhh hatopen hihatopen hhopen hatop ophat cymbalopen opencymbal",
-    "tom": "tom lt mt ht lowtom midtom hitom hightom lotom tomlow tommid tomhi tomhigh tomlo floortom",
-    "clap": "clap cp clp handclap snap fingersnap",
-    "rim": "rim rs rimshot sidestick crossstick stick",
-    "cowbell": "cowbell cb",
-    "crash": "crash cr cy cym cymbal splash china crashcymbal",
-    "ride": "ride rd ridecymbal",
-    "shaker": "shaker sh shk maraca ma cabasa",
-    "tambourine": "tambourine tamb tb tmb",
-    "conga": "conga cga bongo lowconga midconga hiconga",
-    "clave": "clave cl woodblock",
-    "tabla": "tabla",
-    "perc": "perc prc percussion",
-    "chime": "chime bell glockenspiel",
-    "bass": "bass subbass",
-    "lead": "lead synth synthlead",
-    "chord": "chord stab",
-    "pad": "pad ambient ambi",
-    "vocal": "vocal vox voice",
-    "fx": "fx sfx effect noise glitch",
-}
-# Folders that leave open which of their kind a file is: where its name says so, that counts.
-WITHIN = {
-    **dict.fromkeys(["hat", "hihat", "hh"], ("hat closed", "hat open")),
-    **dict.fromkeys(["cymbal", "cy", "cym"], ("crash", "ride", "hat closed", "hat open")),
-}
-LABELS = {key: name for name, keys in CONVENTIONS.items() for key in [*keys.split(), name.replace(" ", "")]}
-OTHER = "other"
 
 
 @dataclass
@@ -67,6 +36,8 @@ class Sound:
     pack: str
     size: int
     modified: float
+    label_by: str = "table"
+    label_certainty: float = 1.0
     excluded: str = ""
     attributes: dict[str, str] = field(default_factory=dict)
     key: tuple | None = None
@@ -79,32 +50,13 @@ class Found:
     sounds: list[Sound]
     rejects: list[tuple[str, str]]
     ignored: Counter
-    sliced: bool = False  # one long recording, to be cut at its onsets
 
 
 def recording(file: Path) -> Found:
     """A single file as a source."""
-    status = file.stat()
-    return Found(
-        [Sound(file.name, file, label(file.name)[0], file.stem, status.st_size, status.st_mtime)], [], Counter(), True
-    )
-
-
-def label(path: str) -> tuple[str, str]:
-    """Label and pack of a relative path, by CONVENTIONS; the pack is "" for files that no pack folder holds.
-
-    >>> label("RolandTR808/bd/BD01.wav"), label("Kicks/x.wav"), label("My Pack/CR78 OpenHat 3.wav")
-    (('kick', 'RolandTR808'), ('kick', ''), ('hat open', 'My Pack'))
-    """
-    *folders, name = PurePosixPath(path).parts
-    stem = PurePosixPath(name).stem
-    pack = folders[0] if folders and not _exact(folders[0]) else ""
-    inner = folders[1:] if pack else folders
-    known = [_exact(folder) for folder in reversed(inner)] + [_words(folder) for folder in reversed(inner)]
-    within, named = WITHIN.get(_key(inner[-1]).removesuffix("s"), ()) if inner else (), _words(stem)
-    found = next(filter(None, [named if named in within else "", *known, named, _words(pack)]), "")
-    # an unknown folder below the pack is a class of the user's own
-    return found or (_plain(inner[-1]) if inner else "") or OTHER, pack
+    sounds, rejects = [], []
+    _add(file, _relative(file, file.parent), file.stem, sounds, rejects)
+    return Found(sounds, rejects, Counter())
 
 
 def scan(root: Path, skip: Path | None = None) -> Found:
@@ -141,10 +93,24 @@ def scan(root: Path, skip: Path | None = None) -> Found:
                 ignored[suffix or "no suffix"] += 1
             else:
                 _add(file, _relative(file, root), root.name, sounds, rejects)
-    sounds.sort(key=lambda sound: sound.path)
+    sounds.sort(key=lambda sound: (sound.path, os.fsencode(sound.file)))
+    _told_apart(sounds)
     for sheet in sorted(sheets):
         rejects += _apply(sheet, root, {sound.path: sound for sound in sounds})
     return Found(sounds, rejects, ignored)
+
+
+# What a damaged archive or member raises, besides OSError and RuntimeError (a password)
+DAMAGED = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    EOFError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    zlib.error,
+    lzma.LZMAError,
+)
 
 
 @contextmanager
@@ -161,7 +127,8 @@ def unpacked(archive: Path, scratch: Path) -> Iterator[tuple[Path, list[tuple[st
         if name.endswith(".zip"):
             with zipfile.ZipFile(archive) as opened:
                 for member in opened.infolist():
-                    if not member.is_dir():
+                    # Windows writes backslashes, also behind the names of folders, and marks these by an attribute
+                    if not (member.filename.endswith(("/", "\\")) or member.external_attr & 0x10):
                         link = stat.S_ISLNK(member.external_attr >> 16)
                         modified = float("".join(f"{part:02d}" for part in member.date_time[1:]))
                         _extract(root, member.filename, link, modified, lambda m=member: opened.open(m), rejects)
@@ -171,9 +138,9 @@ def unpacked(archive: Path, scratch: Path) -> Iterator[tuple[Path, list[tuple[st
                     if not member.isdir():
                         extract = lambda m=member: opened.extractfile(m)  # noqa: E731
                         _extract(root, member.name, not member.isreg(), member.mtime, extract, rejects)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError) as error:
-        if isinstance(error, OSError) and error.errno:
-            raise  # a full disk is no fault of the archive
+    except DAMAGED as error:
+        if full(error) or isinstance(error, PermissionError):
+            raise  # no fault of the archive
         rejects.append((archive.name, f"the archive breaks off or is damaged ({error}); what came before was taken"))
     try:
         yield root, rejects
@@ -184,37 +151,54 @@ def unpacked(archive: Path, scratch: Path) -> Iterator[tuple[Path, list[tuple[st
 def _extract(root: Path, name: str, link: bool, modified: float, opened, rejects: list) -> None:
     path = PurePosixPath(name.replace("\\", "/"))
     wanted = path.suffix.lower() in SUFFIXES or path.name.lower() in ("attributes.csv", "corrections.csv")
-    target = root.joinpath(*path.parts)
-    if link:
-        if wanted:
-            rejects.append((name, "a link inside an archive, which is not followed"))
-    elif path.is_absolute() or ".." in path.parts or not target.resolve().is_relative_to(root.resolve()):
-        rejects.append((name, "the name of this member points outside the archive; it was not unpacked"))
-    else:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
+    target, said = root.joinpath(*path.parts), _readable(name)
+    try:
+        if link:
+            if wanted:
+                rejects.append((said, "a link inside an archive, which is not followed"))
+        elif path.is_absolute() or ".." in path.parts or not target.resolve().is_relative_to(root.resolve()):
+            rejects.append((said, "the name of this member points outside the archive; it was not unpacked"))
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if wanted:
+                target = unused(target)  # an archive may hold two members of one name
             with open(target, "wb") as file:
                 if wanted:  # what is no audio is only counted, by its empty file
                     with opened() as member:
                         shutil.copyfileobj(member, file)
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
-            target.unlink(missing_ok=True)
-            rejects.append((name, f"this member cannot be unpacked ({error})"))
-        else:
             os.utime(target, (modified, modified))
+    except DAMAGED as error:
+        if full(error):
+            raise
+        if not isinstance(error, OSError):
+            target.unlink(missing_ok=True)
+        rejects.append((said, f"this member cannot be unpacked ({getattr(error, 'strerror', '') or error})"))
+
+
+def _told_apart(sounds: list[Sound]) -> None:
+    """Give sounds whose names are equal after normalisation names of their own: café.wav, café-2.wav."""
+    taken = {sound.path for sound in sounds}
+    seen = set()
+    for sound in sounds:
+        if sound.path in seen:
+            stem, dot, suffix = sound.path.rpartition(".")
+            sound.path = next(p for i in count(2) if (p := f"{stem}-{i}{dot}{suffix}") not in taken)
+            taken.add(sound.path)
+        seen.add(sound.path)
 
 
 def _add(file: Path, path: str, root: str, sounds: list[Sound], rejects: list[tuple[str, str]]) -> None:
     try:
         status = file.stat()
     except FileNotFoundError:
-        rejects.append((path, f"the link points to {os.readlink(file)}, which does not exist"))
+        rejects.append((path, f"the link points to {_readable(os.readlink(file))}, which does not exist"))
     except OSError as error:
         rejects.append((path, f"it cannot be opened ({error.strerror})"))
     else:
         if stat.S_ISREG(status.st_mode):
-            name, pack = label(path)
-            sounds.append(Sound(path, file, name, pack or root, status.st_size, status.st_mtime))
+            name, pack, by, certainty = labels.named(path)
+            size, modified = status.st_size, status.st_mtime
+            sounds.append(Sound(path, file, name, pack or _readable(root), size, modified, by, certainty))
         else:
             rejects.append((path, "this is no regular file"))
 
@@ -241,51 +225,33 @@ def _apply(sheet: Path, root: Path, sounds: dict[str, Sound]) -> list[tuple[str,
         if sound is None:
             rejects.append((where, f"it names {wanted}, which is not among the sound files"))
         elif not corrections:
-            sound.label = _known(new) or sound.label
+            if new:
+                _relabel(sound, new)
             sound.attributes |= {key: value for key, value in row.items() if key not in ("path", "label")}
         elif action == "exclude":
             sound.excluded = f"excluded by {where}"
         elif action == "relabel" and new:
-            sound.label = _known(new)
+            _relabel(sound, new)
         else:
             rejects.append((where, f"action is {action!r} with label {new!r}; write exclude, or relabel with a label"))
     return rejects
 
 
-def _known(label: str) -> str:
-    """A label as the table of conventions writes it (BD -> kick); one that it does not know, or with a number, stays."""
-    return label if any(c.isdigit() for c in label) else _exact(label) or label
+def _relabel(sound: Sound, label: str) -> None:
+    sound.label, sound.label_by, sound.label_certainty = labels.known(label), "table", 1.0
 
 
 def _relative(file: Path, root: Path) -> str:
-    text = os.fsencode(file.relative_to(root).as_posix()).decode("utf-8", "replace")  # a table holds no broken UTF-8
-    return unicodedata.normalize("NFC", text)  # macOS writes é as two characters
+    return unicodedata.normalize(
+        "NFC", _readable(file.relative_to(root).as_posix())
+    )  # macOS writes é as two characters
 
 
-def _key(text: str) -> str:
-    plain = unicodedata.normalize("NFKD", text).casefold()
-    return "".join(c for c in plain if c.isalpha())
-
-
-def _look_up(key: str) -> str:
-    return LABELS.get(key) or LABELS.get(key.removesuffix("s"), "")
-
-
-def _exact(name: str) -> str:
-    """Label of a folder that is named like a class; the CR of CR78 and the MT of MT32 are no crash and no tom."""
-    key = _key(name)
-    alone = len(key) > 2 or key in (_key(word) for word in re.findall(r"[^\W_]+", name) if word.isalpha())
-    return _look_up(key) if alone else ""
-
-
-def _words(name: str) -> str:
-    """Label of the longest run of words in the table; of single words the long ones first, then the last short one."""
-    words = [_key(word) for word in re.findall(r"[^\W\d_]?[^\W\d_A-Z]+|[A-Z]+(?![a-z])", name)]
-    runs = ["".join(words[i : i + n]) for n in (3, 2) for i in range(len(words) - n + 1)]
-    long = [word for word in words if len(word) > 2]
-    short = [word for word in reversed(words) if len(word) == 2]  # machines lead: in "CR78 SD" the drum comes last
-    return next(filter(None, map(_look_up, [*runs, *long, *short])), "")
-
-
-def _plain(name: str) -> str:
-    return " ".join(re.findall(r"[^\W_]+", name)).casefold()
+def _readable(name: str) -> str:
+    """A name that is not UTF-8 as Latin-1, the encoding it most often has: tables hold no broken UTF-8."""
+    try:
+        return os.fsencode(name).decode("utf-8")
+    except UnicodeDecodeError:
+        return os.fsencode(name).decode("latin-1")
+    except UnicodeEncodeError:  # a surrogate that stands for no byte
+        return name.encode("utf-8", "replace").decode("utf-8")
