@@ -7,7 +7,8 @@ help:
 	@echo 'make demo                   install, then the whole main job on the built-in pack'
 	@echo 'make demo SOURCE=~/samples  the same on a folder, archive or recording of your own'
 	@echo 'make test                   install, then all tests'
-	@echo 'make install                Python packages into .venv, once'
+	@echo 'make install                Python packages into .venv, once, of the versions in constraints.txt'
+	@echo 'make update                 resolve constraints.txt anew, try it, and say which versions moved'
 	@echo 'make lab                    JupyterLab at the notebooks'
 	@echo 'make bench                  benchmarks: ratios against peers in one run'
 	@echo 'make figures                figures, tables and numbers of the thesis, without training'
@@ -45,31 +46,22 @@ latex:
 	    exit 1; \
 	}
 
-# The copy of pyproject.toml in .venv says what was installed: as long as it is the same, nothing is to be done.
+# The copies in .venv say what was installed: as long as they are the same, nothing is to be done.
 install:
 	@set -e; \
-	if cmp -s pyproject.toml .venv/installed.toml && $(BIN) -c '' 2>/dev/null; then exit 0; fi; \
-	if ! $(BIN) -c 'import pip' 2>/dev/null; then \
-	    python=''; bare=''; \
-	    for try in "$$PYTHON" python3.12 python3.11 python3 python; do \
-	        [ -n "$$try" ] || continue; \
-	        "$$try" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null || continue; \
-	        if "$$try" -c 'import ensurepip, venv' 2>/dev/null; then python=$$try; break; else bare=$$try; fi; \
-	    done; \
-	    if [ -z "$$python" ] && [ -n "$$bare" ]; then \
-	        echo "$$bare is the right Python, but it cannot make environments: apt-get install python3-venv, then make again." >&2; \
-	        exit 1; \
-	    fi; \
-	    if [ -z "$$python" ]; then \
-	        echo 'No Python 3.11 or 3.12 was found. Get one by: apt-get install python3.11-venv (Debian 12), brew install' \
-	            'python@3.12 (macOS), pyenv install 3.12, or python.org; then make again, or make PYTHON=/path/to/it.' >&2; \
-	        exit 1; \
-	    fi; \
-	    "$$python" -m venv --clear .venv; \
-	fi; \
+	if cat pyproject.toml constraints.txt | cmp -s - .venv/installed && $(BIN) -c '' 2>/dev/null; then exit 0; fi; \
+	PYTHON="$(PYTHON)" .ci/venv .venv; \
 	if [ "$$(uname)" = Darwin ]; then size='less than 1 GB, 2 GB on disk'; else size='2 GB, 6.5 GB on disk: torch brings CUDA'; fi; \
 	echo "Installing the Python packages into .venv: about $$size. This is done once."; \
-	$(BIN) -m pip install --disable-pip-version-check -e '.[clap,dev]'; \
-	cp pyproject.toml .venv/installed.toml
+	$(BIN) -m pip install --disable-pip-version-check -c constraints.txt -e '.[clap,dev]'; \
+	$(BIN) -m workbench.doctor; \
+	cat pyproject.toml constraints.txt > .venv/installed
 
-.PHONY: help demo test lab bench figures thesis slides latex install
+# what keeps constraints.txt fresh; the environment is left for a look where something fails
+update:
+	@set -e; \
+	rm -rf .venv-next; \
+	PYTHON="$(PYTHON)" .ci/venv .venv-next; \
+	.venv-next/bin/python .ci/update.py
+
+.PHONY: help demo test lab bench figures thesis slides latex install update

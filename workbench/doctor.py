@@ -1,9 +1,13 @@
-"""What this machine has of the things the workbench can use, what is missing, what for, and what to type."""
+"""What this machine has of the things the workbench can use, what is missing, what for, and what to type.
 
-__all__ = ["Finding", "examine"]
+`python -m workbench.doctor` looks at the installed packages alone, and fails where one of them cannot be imported.
+"""
+
+__all__ = ["Finding", "broken", "examine"]
 
 import os
 import shutil
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +25,60 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at everything; takes a few seconds, as torch is imported."""
-    return [_python(), _threads(), _gpu(), _chrome(), _formats(), _clap(), _latex(), _disk()]
+    return [_python(), _packages(), _threads(), _gpu(), _chrome(), _formats(), _clap(), _latex(), _disk()]
 
 
 def _python() -> Finding:
     there = (3, 11) <= sys.version_info[:2] <= (3, 12)
     return Finding("Python", there, f"{sys.version.split()[0]} in {sys.prefix}", "make a venv of Python 3.11 or 3.12")
+
+
+# Those that bring compiled code or much else along; torch first, which others load. laion_clap and torchvision are an extra.
+HEAVY = (
+    *("torch", "torchaudio", "nflows", "lightning_fabric", "numpy", "scipy", "sklearn", "pandas", "pyarrow"),
+    *("soundfile", "soxr", "librosa", "numba", "umap", "safetensors", "tensorboard", "plotly"),
+    *("kaleido", "jupyterlab", "ipywidgets", "anywidget", "papermill", "nbconvert", "voila", "distributed"),
+)
+EXTRA = ["torchvision", "laion_clap"]
+IMPORTS = """
+import importlib, sys
+for name in sys.argv[1:]:
+    print(name, end=" ", flush=True)
+    try:
+        importlib.import_module(name)
+        print()
+    except BaseException as error:
+        print(type(error).__name__ + ":", *str(error).split())
+"""
+AGAIN = (
+    "install the versions that were tried together: make install, or pip install -c constraints.txt -e '.[clap,dev]'"
+)
+
+
+def broken() -> dict[str, str]:
+    """Packages that cannot be imported, with the reason; each is imported once, in a process of its own."""
+    import importlib.util
+
+    names = [*HEAVY, *(name for name in EXTRA if importlib.util.find_spec(name))]
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTS, *names],
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},  # laion_clap asks a hub while it is imported
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = dict(line.partition(" ")[::2] for line in done.stdout.splitlines())
+    found = {name: said[name] for name in names if said.get(name)}
+    if done.returncode and said:  # it ended in the middle of the last one
+        found[list(said)[-1]] = f"the process ended with code {done.returncode} {done.stderr[-200:].strip()}"
+    return found
+
+
+def _packages() -> Finding:
+    if not (found := broken()):
+        return Finding("Packages", True, f"{len(HEAVY)} that the workbench stands on can be imported")
+    what = "; ".join(f"{name} cannot be imported ({why})" for name, why in found.items())
+    return Finding("Packages", False, what, AGAIN)
 
 
 def _threads() -> Finding:
@@ -119,3 +171,9 @@ def _disk() -> Finding:
         f"{free:.0f} GiB here; a run takes 0.1 to 1",
         "free some space: below 2 GiB runs may fail",
     )
+
+
+if __name__ == "__main__":
+    packages = _packages()
+    print(f"{packages.name}: {packages.what}." if packages.there else f"{packages.what}: {packages.remedy}.")
+    sys.exit(not packages.there)
