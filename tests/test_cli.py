@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from conftest import PARAMETERS
 
-from workbench import __version__, cli, doctor, runs
+from workbench import __version__, asked, cli, doctor, locks, models, notebooks, runs
 
 START = "from workbench import runs\nrun = runs.start(out, {}, notebook=NAME, resume=resume, replace=replace)"
 
@@ -236,6 +237,164 @@ def test_refusals_are_sentences(tmp_path, write_notebook, refused, monkeypatch):
     )
 
 
+@pytest.mark.parametrize("error", ["ValueError", "TypeError", "KeyError", "json.JSONDecodeError", "UnicodeDecodeError"])
+def test_a_fault_of_the_workbench_keeps_its_traceback(error, monkeypatch):
+    faults = {
+        "ValueError": ValueError("shapes"),
+        "TypeError": TypeError("kinds"),
+        "KeyError": KeyError("name"),
+        "json.JSONDecodeError": json.JSONDecodeError("torn", "", 0),
+        "UnicodeDecodeError": UnicodeDecodeError("utf-8", b"x", 0, 1, "bad"),
+    }
+
+    def fault(*_, **__):
+        raise faults[error]
+
+    monkeypatch.setattr(doctor, "examine", fault)
+    monkeypatch.setattr(sys, "argv", ["workbench", "doctor"])
+    with pytest.raises(type(faults[error])):
+        cli.main()
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"a: [", b"3", b"- 1", b"&a [*a]", b"? [1]: 2"])
+def test_a_file_that_is_no_parameters_is_a_sentence_for_every_verb(
+    tmp_path, write_notebook, refused, monkeypatch, content
+):
+    monkeypatch.chdir(tmp_path)
+    write_notebook(tmp_path / "n.ipynb", "pass", parameters=PARAMETERS)
+    (tmp_path / "p.yaml").write_bytes(content)
+    assert "p.yaml" in refused("run", "n.ipynb", "-f", "p.yaml") or content.startswith(b"?")
+    assert "p.yaml" in refused("sweep", "p.yaml")
+
+
+def test_parameters_of_a_file_are_as_they_stand_there(tmp_path, write_notebook, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = write_notebook(tmp_path / "n.ipynb", "pass", parameters=PARAMETERS)
+    (tmp_path / "p.yaml").write_text(
+        "name: 007\nrate: 1e-3\nsizes: [010]\nlabel: ~\nsettings: {a: on, b: '1', c: 1e-3}\nsteps: 3"
+    )
+    given = notebooks.fit(notebooks.parameters(path), cli._file(Path("p.yaml")))
+    assert given == {
+        "name": "007", "rate": 1e-3, "sizes": [10], "label": None, "settings": {"a": "on", "b": "1", "c": 1e-3}, "steps": 3,
+    }  # fmt: skip
+
+
+WRONG = {  # of a parameter, by the comment that says what it names: what is wrong, and what is said
+    "made by 1_data": [
+        ("nowhere", "is no store of clips"),
+        ("runs/mine", "is no store of clips"),
+        ("", "is no store of clips"),
+    ],
+    "run of 2_train": [
+        ("nowhere", "does not exist"),
+        ("stores", "holds no run.json"),
+        ("runs/other", "is a run of 1_data, and 2_train is needed"),
+        ("runs/begun", "is interrupted, so there is no model in it yet"),
+        ("runs/cut", "The weights in runs/cut are damaged"),
+        ("runs/moved", "was trained on the store stores/gone, which is neither here nor beside the run"),
+    ],
+    "train on these labels only": [("gong", "gong")],
+    "a file in workbench/models": [("gan", "There is no family 'gan'; known are frame")],
+    '"tiny" (tests)': [("huge", "has no preset 'huge'; it has tiny, small, base")],
+    "a label, or an attribute": [("gong", "knows no label or attribute 'gong'; it knows")],
+    "labels, parts of clips' names": [("gong", "has 'gong' in its name or path")],
+    "a label, part of a clip's name": [("gong", "has 'gong' in its name or path")],
+}
+
+
+@pytest.fixture
+def untrained(clips):
+    return models.build("wave", "tiny", length=clips.length, rate=clips.rate, labels=clips.labels)
+
+
+def test_what_is_not_there_is_refused_before_a_kernel_starts(untrained, clips, tmp_path, refused, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(runs, "_beside", [])
+    Path("stores").mkdir()
+    families = {"codes": "vq", "phases": "stft", "loudness": "mel"}
+    for name, store in (("mine", clips.store), ("cut", clips.store), ("moved", "stores/gone"), ("begun", clips.store)):
+        given = {"store": str(store), "labels": []}
+        run = runs.start(f"runs/{name}", given, notebook="2_train", data=clips.fingerprint)
+        run.close() if name == "begun" else run.finish()
+        if name != "begun":
+            untrained.save(Path("runs", name))
+    runs.start("runs/other", {}, notebook="1_data").finish()
+    weights = Path("runs/cut/model.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1])
+    tried = set()
+    for path in sorted(set(notebooks.known().values())):
+        name = runs.short(path.stem)
+        for parameter in notebooks.parameters(path).values():
+            for comment, wrongs in WRONG.items():
+                if (
+                    comment not in parameter.help and comment.replace("run of", "runs of") not in parameter.help
+                ) or path.stem == "8_compare":
+                    continue
+                for value, says in wrongs:
+                    given = json.dumps([value]) if parameter.kind.startswith("list") else value
+                    words = (
+                        ["-p", "store", str(clips.store)]
+                        if path.stem == "2_train" and parameter.name != "store"
+                        else []
+                    )
+                    words += ["-p", "runs_of", '["runs/mine"]'] if parameter.name == "start" else []
+                    words += ["-p", "run", "runs/mine"] if parameter.name in ("sounds", "sound") else []
+                    said = refused("run", name, "--out", "out", *words, "-p", parameter.name, given)
+                    if name in families and parameter.name == "sound":
+                        says = f"one of '{families[name]}' is needed"
+                    assert says in said and not Path("out").exists(), (name, parameter.name, value, said)
+                    tried.add(comment)
+        if name in families:
+            wanted = f"runs/mine is a run of the family 'wave', and one of '{families[name]}' is needed"
+            kind = next(k for k in ("run", "runs_of") if k in notebooks.parameters(path))
+            assert wanted in refused("run", name, "-p", kind, "runs/mine" if kind == "run" else '["runs/mine"]')
+    assert tried == set(WRONG)
+    for value in ('["nowhere"]', '["runs/other"]', '["runs/begun"]', "[]"):
+        assert "runs" in refused("run", "compare", "--out", "out", "-p", "runs", value) and not Path("out").exists()
+    relabelled = clips.index.label == "kick"
+    shutil.copytree(clips.store, "stores/a")
+    clips.index.assign(label=clips.index.label.where(~relabelled, "gong")).to_parquet(
+        "stores/a/index.parquet", index=False
+    )
+    Path("runs/mine/run.json").write_text(Path("runs/mine/run.json").read_text().replace(str(clips.store), "stores/a"))
+    assert "they differ in gong, kick. The store was relabelled" in refused(
+        "run", "draw", "-p", "run", "runs/mine", "--out", "out"
+    )
+    manifest = json.loads(Path("stores/a/manifest.json").read_text())
+    Path("stores/a/manifest.json").write_text(json.dumps({**manifest, "fingerprint": "beef" * 16}))
+    said = refused("run", "train", "--out", "runs/mine", "--resume")
+    assert clips.fingerprint[:16] in said and "beefbeefbeefbeef" in said and "cannot be resumed" in said
+    assert not Path("out").exists() and runs.status("runs/mine") == "finished"
+
+
+def test_what_is_asked_is_looked_at_without_torch():
+    code = "import sys; from workbench import asked, notebooks, rows, saved, typed; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_copied_notebook_is_run_with_the_runs_beside_it(untrained, clips, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    run = tmp_path / "thesis" / "runs" / "mine"
+    copy = Path(shutil.copy(notebooks.resolve("draw"), tmp_path / "thesis-draw.ipynb"))
+    declared = notebooks.parameters(copy)
+    monkeypatch.setattr(runs, "_beside", [])
+    with pytest.raises(
+        runs.RunError, match=f"under {tmp_path / 'elsewhere' / 'runs'}, {tmp_path / 'runs'}, {tmp_path}: "
+    ):
+        asked.check(copy, declared, {})
+    runs.start(run, {"store": str(clips.store), "labels": []}, notebook="2_train", data=clips.fingerprint).finish()
+    untrained.save(run)
+    copy = Path(shutil.move(copy, tmp_path / "thesis"))
+    for given in ({}, {"run": "runs/mine"}):
+        monkeypatch.setattr(runs, "_beside", [])
+        assert asked.check(copy, declared, given) == {"run": str(run)}
+    monkeypatch.chdir(tmp_path / "thesis")
+    assert (
+        asked.check(Path(copy.name), declared, {}) == {} == asked.check(Path(copy.name), declared, {"run": "runs/mine"})
+    )
+
+
 def test_help_lists_the_parameters_with_their_comments(tmp_path, write_notebook, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_notebook(tmp_path / "notebooks" / "2_train.ipynb", "pass", parameters=PARAMETERS)
@@ -296,8 +455,7 @@ class Model:
     def sample(self, n, c=None, seed=0, temperature=1.0, label=None):
         import torch
 
-        if label not in (None, *self.labels):
-            raise ValueError(f"The model knows no label '{label}'.")
+        assert label in (None, *self.labels)
         pitch = torch.arange(1, n + 1)[:, None] * (100 if label == "kick" else 300) + seed
         t = torch.arange(self.length)[None] / self.rate
         return (temperature * torch.exp(-5 * t) * torch.sin(2 * torch.pi * pitch * t))[:, None]
@@ -337,6 +495,24 @@ def test_generate_writes_a_pack_that_can_be_made_again(trained, refused, monkeyp
     Path("mine").mkdir()
     Path("mine/thesis.tex").write_text("")
     assert "holds no draws" in refused(*words, "--out", "mine", "--replace") and Path("mine/thesis.tex").exists()
+
+
+def test_generate_takes_the_newest_run_and_says_all_that_it_wrote(trained, refused, monkeypatch, capsys, chromium):
+    monkeypatch.chdir(trained / "demo")
+    assert f"under {trained / 'demo' / 'runs'}" in refused("generate")
+    Path("runs").mkdir()
+    Path("train").rename("runs/mine")
+    for n in ("1", "3"):
+        monkeypatch.setattr(sys, "argv", ["workbench", "generate", "--n", n, "--seed", n])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        told = capsys.readouterr()
+        assert end.value.code == 0 and "runs/mine is the newest run" in told.err
+        names = sorted(path.name for path in Path(f"runs/mine/draws/draw-{n}").iterdir())
+        ends = {names[1], names[-2]} if n == "1" else {f"draw-{n}-0.wav", f"draw-{n}-2.wav"}
+        assert f"{n} clips in runs/mine/draws/draw-{n}: " in told.out
+        for name in {*names, *ends} - {f"draw-{n}-1.wav"}:
+            assert name in told.out, (name, told.out)
 
 
 def test_generate_on_a_full_disk_is_a_sentence_and_can_be_repeated(trained, refused, monkeypatch, chromium):

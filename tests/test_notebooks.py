@@ -3,7 +3,7 @@
 import pytest
 from conftest import PARAMETERS
 
-from workbench import notebooks, runs
+from workbench import models, notebooks, runs, typed
 
 
 @pytest.fixture
@@ -65,3 +65,93 @@ def test_a_cell_without_the_tag_declares_nothing_and_magic_is_a_sentence(tmp_pat
     assert notebooks.parameters(write_notebook(tmp_path / "a.ipynb", "steps: int = 1")) == {}
     with pytest.raises(runs.RunError, match=r"b\.ipynb cannot be read"):
         notebooks.parameters(write_notebook(tmp_path / "b.ipynb", parameters="%matplotlib inline"))
+
+
+TRAPS = {  # what was typed: as text, where nothing is declared, and as an int, a float and a bool, None where it is none
+    "on": ("on", "on", None, None, True),
+    "No": ("No", "No", None, None, False),
+    "yes": ("yes", "yes", None, None, True),
+    "true": ("true", True, None, None, True),
+    "808": ("808", 808, 808, 808.0, None),
+    "010": ("010", "010", 10, 10.0, None),
+    "0x1f": ("0x1f", "0x1f", None, None, None),
+    "1e-3": ("1e-3", 1e-3, None, 1e-3, None),
+    "1.5E2": ("1.5E2", 150.0, None, 150.0, None),
+    ".5": (".5", 0.5, None, 0.5, None),
+    "12:30": ("12:30", "12:30", None, None, None),
+    "2026-01-31": ("2026-01-31", "2026-01-31", None, None, None),
+    "null": ("null", None, None, None, None),
+    "~": ("~", None, None, None, None),
+    "y": ("y", "y", None, None, None),
+    "hat open": ("hat open", "hat open", None, None, None),
+    "C#": ("C#", "C#", None, None, None),
+    "=": ("=", "=", None, None, None),
+}
+
+
+@pytest.mark.parametrize("text", TRAPS)
+@pytest.mark.parametrize("shape", ["[{}]", "[kick, {}]", "{{a: {}}}", '{{"a": {}}}', "- {}"])
+def test_what_stands_in_a_list_or_mapping_is_what_its_type_says_or_is_refused(text, shape):
+    given, mapping = typed.Text(shape.format(text)), "a" in shape
+    outer = "dict[str, {}]" if mapping else "list[{}]"
+    kinds = dict(zip(("str", "", "int", "float", "bool"), TRAPS[text], strict=True))
+    for kind, wanted in kinds.items():
+        annotation = outer.format(kind) if kind else outer[:4]
+        declared = {"p": typed.Parameter("p", annotation, "None", "")}
+        if (wanted is None and kind) or ("kick" in shape and kind not in ("", "str")):
+            with pytest.raises(runs.RunError, match=f"parameter p came as .*in which .* does not fit, and .*{kind}"):
+                notebooks.fit(declared, {"p": given})
+            continue
+        (value,) = notebooks.fit(declared, {"p": given}).values()
+        got = value["a"] if mapping else value[-1]
+        assert got == wanted and type(got) is type(wanted), (annotation, got)
+        quoted = notebooks.fit(declared, {"p": typed.Text(shape.format(f"'{text}'"))}) if kind in ("", "str") else None
+        assert quoted is None or (quoted["p"]["a"] if mapping else quoted["p"][-1]) == text
+
+
+@pytest.mark.parametrize("family", models.names())
+def test_settings_are_what_their_defaults_are_like(family):
+    declared = {
+        "family": typed.Parameter("family", "str", "'wave'", ""),
+        "settings": typed.Parameter("settings", "dict", "{}", ""),
+    }
+    defaults = models.literals(family)["DEFAULTS"]
+    typings = {
+        bool: {"on": True, "no": False},
+        int: {"010": 10, "7": 7},
+        float: {"1e-3": 1e-3, "2": 2},
+        str: {"on": "on", "808": "808"},
+    }
+    for name, default in {**defaults, **{f"steps: {k}": v for k, v in defaults["steps"].items()}}.items():
+        for text, wanted in typings.get(type(default), {}).items():
+            stage = name.removeprefix("steps: ")
+            shape = f"{{steps: {{{stage}: {text}}}}}" if stage != name else f"{{{name}: {text}}}"
+            given = notebooks.fit(declared, {"family": family, "settings": typed.Text(shape)})["settings"]
+            got = given["steps"][stage] if stage != name else given[name]
+            assert got == wanted and type(got) is type(wanted), (name, text, got)
+        if isinstance(default, tuple):
+            given = notebooks.fit(declared, {"family": family, "settings": typed.Text(f"{{{name}: [010, 8]}}")})
+            assert given["settings"][name] == [10, 8], name
+
+
+def test_the_words_of_notebooks_are_known():
+    """A parameter of several texts says so, or what is typed there would be numbers."""
+    for path in set(notebooks.known().values()):
+        for parameter in notebooks.parameters(path).values():
+            assert parameter.kind not in ("", "list"), f"{path}: {parameter.name}"
+
+
+def test_every_file_of_a_family_says_its_settings_without_being_imported():
+    for family in models.names():
+        module = models.found(family)
+        assert models.literals(family) == {"DEFAULTS": module.DEFAULTS, "PRESETS": module.PRESETS}, family
+
+
+@pytest.mark.parametrize(
+    "damage", ["", "{", '{"metadata": 3}', "[]", '{"metadata": {"papermill": {"parameters": []}}}']
+)
+def test_parameters_are_recalled_from_the_record_where_the_notebook_is_torn(tmp_path, write_notebook, damage):
+    path = write_notebook(tmp_path / "n.ipynb", "pass", parameters="steps: int = 1\nseed: int = 0")
+    runs.start(tmp_path / "run", {"steps": 7}, notebook="n", seed=3).finish()
+    (tmp_path / "run" / "n.ipynb").write_text(damage)
+    assert notebooks.recall(tmp_path / "run", path) == {"steps": 7, "seed": 3}

@@ -2,7 +2,6 @@
 
 __all__ = ["app", "main"]
 
-import ast
 import hashlib
 import shlex
 import sys
@@ -13,6 +12,7 @@ from typing import Annotated
 import typer
 
 from . import __version__, runs
+from .errors import UsageError
 
 app = typer.Typer(
     help="Variational autoencoders for one-shots. `workbench demo` does the whole job once; `workbench run --help` "
@@ -60,25 +60,26 @@ def run(
     help: Annotated[bool, typer.Option("--help", "-h", help="This text, and the notebook's parameters.")] = False,
 ):
     """Run a notebook by papermill into a run folder, and write the page (HTML) beside it."""
-    from . import notebooks
+    from . import asked, notebooks, typed
 
     if help or not notebook:
         typer.echo(ctx.get_help())
-        typer.echo("\n" + (_describe(notebooks.resolve(notebook)) if notebook else _known()))
+        typer.echo("\n" + (_describe(notebooks.resolve(notebook)) if notebook else f"Notebooks: {notebooks.names()}."))
         raise typer.Exit(0 if help else 2)
     path = notebooks.resolve(notebook)
     if resume and out is None:
         raise runs.RunError("--resume needs the run folder: name it by --out.")
     declared, begun = notebooks.parameters(path), notebooks.recall(out, path) if resume else {}
     given = _file(file) if file else {}
-    given |= {name: notebooks.Text(value) for name, _, value in (text.partition("=") for text in parameter)}
-    values = begun | (asked := notebooks.fit(declared, given, path.stem))
-    before = {name: ast.literal_eval(p.default) for name, p in declared.items()} | begun
-    if resume and (other := [name for name in asked if asked[name] != before[name]]):
+    given |= {name: typed.Text(value) for name, _, value in (text.partition("=") for text in parameter)}
+    values = begun | (now := notebooks.fit(declared, given, path.stem))
+    before = {name: typed.default(p) for name, p in declared.items()} | begun
+    if resume and (other := [name for name in now if now[name] != before[name]]):
         raise runs.RunError(
-            f"{out} was begun with {other[0]} = {before[other[0]]!r}, and {asked[other[0]]!r} came now: --resume goes on with what "
+            f"{out} was begun with {other[0]} = {before[other[0]]!r}, and {now[other[0]]!r} came now: --resume goes on with what "
             "it was begun with. Leave -p away, or begin another run."
         )
+    values |= asked.check(path, declared, values, out if resume else None)
     outcome = _execute(notebook, path, out or runs.fresh(path.stem), values, resume=resume, replace=replace)
     if outcome.status != "finished":
         raise typer.Exit(130 if outcome.status == "interrupted" else 1)
@@ -112,22 +113,13 @@ def _describe(path: Path) -> str:
     return f"Parameters of {path} (name, type, default):\n" + "\n".join(lines)
 
 
-def _known() -> str:
-    from . import notebooks
-
-    try:
-        notebooks.resolve("")
-    except runs.RunError as error:
-        return str(error).replace("There is no notebook called ; known", "Notebooks")
-
-
 def _file(path: Path) -> dict:
-    import yaml
+    from . import typed
 
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise runs.RunError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+        values = typed.read(path.read_text(encoding="utf-8"))
+    except (runs.RunError, UnicodeDecodeError) as error:
+        raise runs.RunError(f"{path} is not YAML: {error}") from None
     if not isinstance(values, dict):
         raise runs.RunError(
             f"{path} holds {type(values).__name__}, and a mapping of parameter names to values was expected."
@@ -189,7 +181,9 @@ def demo(
 
 @app.command()
 def generate(
-    run: Annotated[Path, typer.Argument(help="A run of 2_train, or the demo's folder.")],
+    run: Annotated[
+        Path | None, typer.Argument(help="A run of 2_train, or the demo's folder; by default the newest.")
+    ] = None,
     n: Annotated[int, typer.Option("--n", "-n", min=1, help="How many clips.")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same clips.")] = 0,
     label: Annotated[str | None, typer.Option(help="Which class; by default as often as they were learned.")] = None,
@@ -198,11 +192,13 @@ def generate(
     replace: Annotated[bool, typer.Option("--replace", help="Empty the folder first, if draws are in it.")] = False,
 ):
     """Draw new clips: WAV files, one long WAV of all, a contact sheet, and a note of how they were made."""
-    run = runs.locate(run)
+    source = runs.locate(run) if run else runs.newest()
+    if not run:
+        _say(f"{source} is the newest run.")
     from . import draws
 
-    folder = draws.write(run, out, n=n, seed=seed, label=label, temperature=temperature, replace=replace, say=_say)
-    typer.echo(f"{n} clips in {folder}")
+    folder = draws.write(source, out, n=n, seed=seed, label=label, temperature=temperature, replace=replace, say=_say)
+    typer.echo(f"{n} clips in {folder}: {draws.listing(folder)}")
 
 
 @app.command()
@@ -218,7 +214,7 @@ def sweep(
     """Do all runs of a sweep which are not done yet; after Ctrl-C the same command goes on."""
     from . import sweep
 
-    spec = sweep.read(file, dict(text.split("=", 1) for text in parameter))
+    spec = sweep.read(file, dict(text.partition("=")[::2] for text in parameter))
     todo = sweep.jobs(spec)
     typer.echo(f"{spec.get('what', file)}\n{len(todo)} runs.")
     if list_:
@@ -327,7 +323,7 @@ def main() -> None:
             arguments.append(word)
     try:
         app(arguments, prog_name="workbench")
-    except (ValueError, OSError) as error:
+    except (UsageError, OSError) as error:  # any other error is a fault of the workbench, and keeps its traceback
         if debug:
             raise
         filename = getattr(error, "filename", None)

@@ -1,12 +1,13 @@
 """New clips drawn from a run, written as a pack: WAV files, all in a row, a contact sheet, and how they were made."""
 
-__all__ = ["write"]
+__all__ = ["listing", "write"]
 
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from . import audio, autoencoder, figures, files, runs
+from .errors import UsageError
 
 NOTE, SHEET = "draws.json", 64  # a contact sheet of more clips than this cannot be read
 
@@ -24,7 +25,7 @@ def write(
 ) -> Path:
     """Draw `n` clips from the run's prior into the folder `out` (by default one inside the run), and return it.
 
-    Raises ValueError for a label that the model does not know, RunError for a folder that is in the way.
+    Raises UsageError for a label that the model does not know, and for a folder that is in the way.
     """
     run, model = Path(run), autoencoder.load(run)
     name = label or "draw"
@@ -34,6 +35,8 @@ def write(
         raise runs.RunError(f"{out} is not empty: give another folder by --out, or say --replace.")
     if taken and not (out / NOTE).exists():
         raise runs.RunError(f"{out} holds no draws, so it is not emptied: give another folder by --out.")
+    if label is not None and label not in model.labels:
+        raise UsageError(f"The model of {run} knows no label '{label}'; it knows {', '.join(model.labels) or 'none'}.")
     clips = model.sample(n, seed=seed, temperature=temperature, label=label).squeeze(1).numpy()
     if out.exists():
         shutil.rmtree(out)
@@ -60,3 +63,22 @@ def write(
     if n > SHEET:
         say(f"The contact sheet shows the first {SHEET} of {n} clips.")
     return out
+
+
+def listing(folder: Path) -> str:
+    """All that `write` has written, each with what it is."""
+    note, names = files.read_json(folder / NOTE), sorted(path.name for path in folder.iterdir())
+    row = f"all-{note['label'] or 'draw'}-{note['seed']}.wav"
+    clips = [name for name in names if name.endswith(".wav") and name != row]
+    what = {
+        row: "all in a row",
+        NOTE: "how they were made",
+        "sheet.png": "contact sheet",
+        "sheet.html": "contact sheet",
+    }
+    return ", ".join(
+        [
+            " to ".join(dict.fromkeys((clips[0], clips[-1]))),
+            *(f"{name} ({what[name]})" for name in what if name in names),
+        ]
+    )

@@ -1,30 +1,27 @@
 """Notebooks as programs: find one, read its parameters, run it into a run folder, and make the page to show."""
 
-__all__ = ["Outcome", "Parameter", "execute", "fit", "parameters", "recall", "resolve"]
+__all__ = ["Outcome", "Parameter", "Text", "execute", "fit", "known", "names", "parameters", "recall", "resolve", "serve"]
 
-import ast
 import contextlib
-import difflib
-import io
-import json
 import logging
 import os
 import signal
 import sys
 import threading
-import tokenize
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from . import pages, runs
+from .errors import UsageError
+from .files import read_json
+from .typed import OURS, Parameter, Text, fit, listed, parameters
 
-OURS = ("out", "resume", "replace")  # parameters which the command sets itself
-
-
-# ipykernel's own launcher, but for one thing: a kernel that ends while it is interrupted may find its sockets closed, and
-# tornado would show that as a traceback
+# ipykernel's own launcher, but for two things: a kernel that ends while it is interrupted may find its sockets closed, and
+# tornado would show that as a traceback; and threads of torch that wait for each other sleep, else they burn the cores that
+# other processes need (benchmarks/waiting.py)
 LAUNCH = """
 import logging, sys
 sys.path[:1] = []
@@ -32,16 +29,6 @@ logging.getLogger("tornado.general").setLevel(logging.CRITICAL)
 from ipykernel import kernelapp
 kernelapp.launch_new_instance()
 """
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """A name in a notebook's parameters cell: its annotation ("" without one), default (source text) and comment."""
-
-    name: str
-    kind: str
-    default: str
-    help: str
 
 
 @dataclass(frozen=True)
@@ -54,145 +41,43 @@ class Outcome:
     reason: str = ""
 
 
+def known() -> dict[str, Path]:
+    """The notebooks here and in the checkout, by name and by short name: "train" is notebooks/2_train.ipynb."""
+    found = {}
+    for folder in (Path("notebooks"), Path(__file__).resolve().parent.parent / "notebooks"):
+        for path in sorted([*folder.glob("*.ipynb"), *folder.glob("extras/*.ipynb")]):
+            found.setdefault(path.stem, path)
+            found.setdefault(runs.short(path.stem), path)
+    return found
+
+
+def names() -> str:
+    """The short names of the notebooks, in the order in which a thesis meets them."""
+    return listed(runs.short(path.stem) for path in known().values())
+
+
 def resolve(name: str) -> Path:
-    """The notebook of a path or of a short name: "train" is notebooks/2_train.ipynb, here or in the checkout."""
+    """The notebook of a path or of a short name, such as "train"."""
     if name.endswith(".ipynb"):
         if (path := Path(name)).is_file():
             return path
         raise runs.RunError(f"There is no notebook {name}.")
-    folders = (Path("notebooks"), Path(__file__).resolve().parent.parent / "notebooks")
-    known = {}
-    for folder in folders:
-        for path in sorted([*folder.glob("*.ipynb"), *folder.glob("extras/*.ipynb")]):
-            known.setdefault(path.stem, path)
-            known.setdefault(runs.short(path.stem), path)
-    if name not in known:
-        raise runs.RunError(
-            f"There is no notebook called {name}; known are {_listed(runs.short(path.stem) for path in known.values())}."
-        )
-    return known[name]
-
-
-def parameters(notebook: Path) -> dict[str, Parameter]:
-    """What the cell tagged `parameters` declares, in its order."""
-    import nbformat
-
-    try:
-        cells = nbformat.read(notebook, as_version=4).cells
-        source = next((cell.source for cell in cells if "parameters" in cell.metadata.get("tags", ())), "")
-        body = ast.parse(source).body
-    except (ValueError, AttributeError, SyntaxError) as error:
-        raise runs.RunError(f"{notebook} cannot be read as a notebook: {error}") from None
-    comments = {
-        token.start[0]: token.string.lstrip("# ")
-        for token in tokenize.generate_tokens(io.StringIO(source).readline)
-        if token.type == tokenize.COMMENT
-    }
-    found = {}
-    for line in body:  # papermill's own inspection passes over annotations such as `str | None`
-        match line:
-            case ast.AnnAssign(target=ast.Name(id=name), annotation=kind, value=default) if default is not None:
-                found[name] = Parameter(
-                    name, ast.unparse(kind), ast.unparse(default), comments.get(line.end_lineno, "")
-                )
-            case ast.Assign(targets=[ast.Name(id=name)], value=default):
-                found[name] = Parameter(name, "", ast.unparse(default), comments.get(line.end_lineno, ""))
-    return found
-
-
-def fit(declared: Mapping[str, Parameter], given: Mapping[str, Any], notebook: str = "The notebook") -> dict[str, Any]:
-    """The given values in the declared types; RunError names a parameter that is unknown or does not fit.
-
-    A value that is a `Text` came from the command line, so that `007` is a string where the type is str.
-    """
-    values = {}
-    for name, value in given.items():
-        if name in OURS:
-            raise runs.RunError(f"The parameter {name} is set by --{name}, not by -p or -f.")
-        if name not in declared:
-            close = difflib.get_close_matches(name, declared, 1, 0.5)
-            hint = f" Did you mean {close[0]}?" if close else ""
-            known = _listed(n for n in declared if n not in OURS) or "none"
-            raise runs.RunError(f"{notebook} has no parameter {name}.{hint} It has: {known}.")
-        values[name] = _converted(declared[name], value)
-    return values
-
-
-class Text(str):
-    """A value as it was typed, of which only the parameter knows what it means."""
-
-
-def _converted(parameter: Parameter, value):
-    kinds = _kinds(parameter)
-    if isinstance(value, Text):
-        import yaml
-
-        if "str" in kinds:
-            return None if "None" in kinds and value.lower() in ("none", "null") else str(value)
-        if kinds & {"int", "float"}:  # YAML reads 1e-3 as a string and 010 as eight
-            for number in (int, float) if "int" in kinds else (float,):
-                with contextlib.suppress(ValueError):
-                    read = number(value)
-                    if number in (int, float) and _fits(read, kinds):
-                        return read
-        try:
-            value = yaml.safe_load(value)
-        except yaml.YAMLError:
-            value = str(value)
-    if not _fits(value, kinds):
-        expected = parameter.kind or _listed(sorted(kinds))
-        raise runs.RunError(
-            f"The parameter {parameter.name} came as {value!r} ({type(value).__name__}), and {expected} was "
-            f"expected; its default is {parameter.default}."
-        )
-    return value
-
-
-def _kinds(parameter: Parameter) -> set[str]:
-    """The outer type names that fit, read from the annotation, else from the default; empty where anything does."""
-    if not parameter.kind:
-        with contextlib.suppress(ValueError, SyntaxError):
-            kind = type(ast.literal_eval(parameter.default)).__name__
-            return {"NoneType": set(), "int": {"int", "float"}}.get(kind, {kind})
-        return set()
-
-    def names(node) -> set[str]:
-        match node:
-            case ast.BinOp(op=ast.BitOr()):
-                return names(node.left) | names(node.right)
-            case ast.Subscript(value=ast.Name(id="Optional")):
-                return names(node.slice) | {"None"}
-            case ast.Subscript(value=ast.Name(id="Union"), slice=ast.Tuple(elts=parts)):
-                return set().union(*map(names, parts))
-            case ast.Subscript():
-                return names(node.value)
-            case ast.Constant(value=None):
-                return {"None"}
-            case ast.Name():
-                return {node.id}
-        return {"Any"}
-
-    try:
-        found = names(ast.parse(parameter.kind.strip("'\""), mode="eval").body)
-    except SyntaxError:
-        return set()
-    found = {"str" if name == "Path" else "list" if name in ("tuple", "Sequence") else name for name in found}
-    return found if found <= {"str", "int", "float", "bool", "list", "dict", "None"} else set()
-
-
-def _fits(value, kinds: set[str]) -> bool:
-    kind = {"NoneType": "None", "tuple": "list"}.get(type(value).__name__, type(value).__name__)
-    return not kinds or kind in kinds or (kind == "int" and "float" in kinds)
+    if (path := known().get(name)) is None:
+        raise runs.RunError(f"There is no notebook called {name}; known are {names()}.")
+    return path
 
 
 def recall(out: Path, notebook: Path) -> dict[str, Any]:
     """The parameters with which the notebook was run into this folder before, so that resuming needs none."""
     path, declared = out / notebook.name, parameters(notebook)
-    if path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))["metadata"].get("papermill", {}).get("parameters", {})
-    elif not (out / runs.RECORD).exists():
-        return {}
-    else:  # it was run by hand, in JupyterLab
+    try:
+        before = read_json(path)["metadata"]["papermill"]["parameters"]
+        before = dict(before) if isinstance(before, dict) else None
+    except (UsageError, KeyError, TypeError):  # it was run by hand, in JupyterLab, or was cut while it was written
+        before = None
+    if before is None:
+        if not (out / runs.RECORD).exists():
+            return {}
         record = runs.read(out)
         before = {**record["settings"], "seed": record["seed"], "note": record["note"]}
     return {name: value for name, value in before.items() if name in declared and name not in OURS}
@@ -223,9 +108,11 @@ def execute(
     target, started, status, reason = out / notebook.name, runs.now(), "finished", ""
 
     def begun() -> bool:
-        return (out / runs.RECORD).exists() and runs.read(out).get("started", "") >= started
+        with contextlib.suppress(runs.RunError):
+            return runs.read(out)["started"] >= started
+        return False
 
-    with _interruptible_kernel(begun) as kernel:
+    with _interruptible_kernel(begun) as kernel, _at_home():
         try:
             papermill.execute_notebook(
                 _literal(notebook),
@@ -244,6 +131,13 @@ def execute(
             reason = _why(error)
         except KeyboardInterrupt:
             status, reason = "interrupted", "stopped before the running cell could end"
+        except OSError as error:
+            if out.is_dir():
+                raise
+            raise runs.RunError(
+                f"{out} is gone: it was moved or deleted while {notebook.name} ran, so nothing more can be kept in it. Leave a run's folder "
+                "where it is until it ends."
+            ) from error
         except RuntimeError as error:  # nbclient's DeadKernelError, or a kernel that never came up
             status, reason = "failed", f"the kernel died ({error}); often the memory was full, and smaller batches help"
             if kernel.interrupted:
@@ -328,6 +222,19 @@ def _interruptible_kernel(begun: Callable[[], bool]):
         restore()
 
 
+@contextlib.contextmanager
+def _at_home():
+    """Within it kernels begin with this folder as their home: a copied notebook must not look for another (`runs.go_home`)."""
+    before = os.environ.get("WORKBENCH_HOME")
+    os.environ["WORKBENCH_HOME"] = str(Path.cwd())
+    try:
+        yield
+    finally:
+        os.environ.pop("WORKBENCH_HOME")
+        if before is not None:
+            os.environ["WORKBENCH_HOME"] = before
+
+
 def _literal(path: Path) -> str:
     return str(path).replace("{", "{{").replace("}", "}}")  # papermill formats paths as templates
 
@@ -368,7 +275,6 @@ def serve(notebook: Path, values: Mapping[str, Any], port: int = 0, browser: boo
         # threads that wait for each other by spinning take the browser's core, and then wait for it: two pages of two minutes took eight
         environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "WORKBENCH_HOME": str(Path.cwd())}
         server = subprocess.Popen(command, env=environment)
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         try:
             if code := server.wait():
                 raise runs.RunError(f"Voila ended with code {code}; what it said stands above.")

@@ -4,6 +4,7 @@ __all__ = [
     "Run",
     "RunError",
     "admit",
+    "beside",
     "fresh",
     "go_home",
     "locate",
@@ -12,6 +13,7 @@ __all__ = [
     "provenance",
     "read",
     "readable",
+    "same",
     "settle",
     "short",
     "start",
@@ -301,8 +303,7 @@ def go_home() -> None:
     A notebook that was copied elsewhere goes to the nearest folder from its own upwards in which there are `runs`.
     """
     here = Path.cwd()
-    if not _beside:  # a cell may be run twice
-        _beside.append(here)
+    beside(here)
     if home := os.environ.get("WORKBENCH_HOME"):  # set by `workbench app`, `workbench lab` and `workbench run`
         os.chdir(home)
         return
@@ -313,6 +314,12 @@ def go_home() -> None:
         if any(folder.glob(f"runs/*/{RECORD}")):
             os.chdir(folder)
             return
+
+
+def beside(folder) -> None:
+    """Name the folder of the notebook, in which runs are looked for as well; the first counts, as a cell may be run twice."""
+    if not _beside:
+        _beside.append(Path(folder))
 
 
 def newest(root=None, notebook: str = "2_train") -> Path:

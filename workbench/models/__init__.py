@@ -1,25 +1,50 @@
 """Families of autoencoders, one file each; a file that is here is known."""
 
+import ast
+import contextlib
 import importlib
 import inspect
 import pkgutil
 from collections.abc import Mapping
+from pathlib import Path
 
 from workbench.clips import ENOUGH
 from workbench.errors import UsageError
 
-__all__ = ["build", "for_clips", "names"]
+__all__ = ["build", "for_clips", "known", "literals", "names"]
 
 
 def names() -> tuple[str, ...]:
     return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__)))
 
 
-def found(family: str):
-    """The module of a family; UsageError for one that is not there."""
+def known(family: str, preset: str | None = None) -> None:
+    """Refuse a family that is not there, and a preset that it has not, as far as its file says so."""
     if family not in names():
         raise UsageError(f"There is no family '{family}'; known are {', '.join(names())}.")
+    if preset is not None and preset not in (presets := literals(family).get("PRESETS", [preset])):
+        raise UsageError(f"The family '{family}' has no preset '{preset}'; it has {', '.join(presets)}.")
+
+
+def found(family: str):
+    """The module of a family; UsageError for one that is not there."""
+    known(family)
     return importlib.import_module(f"{__name__}.{family}")
+
+
+def literals(family: str) -> dict:
+    """DEFAULTS and PRESETS as they stand in a family's file, without importing it, which takes torch and seconds.
+
+    A name that is missing, or of which something is computed, is left out.
+    """
+    found, path = {}, Path(__file__).with_name(f"{family}.py")
+    if family in names():
+        for line in ast.parse(path.read_text(encoding="utf-8")).body:
+            match line:
+                case ast.Assign(targets=[ast.Name(id="DEFAULTS" | "PRESETS" as name)], value=value):
+                    with contextlib.suppress(ValueError):
+                        found[name] = ast.literal_eval(value)
+    return found
 
 
 def build(family: str, preset: str | None = None, **settings):

@@ -1,0 +1,78 @@
+"""What a notebook is asked for, looked at before a kernel starts: runs, stores, labels, families and presets that are not there."""
+
+__all__ = ["check"]
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from . import models, runs, saved, typed
+from .clips import Clips
+from .errors import UsageError
+
+
+def check(
+    notebook: Path, declared: Mapping[str, typed.Parameter], values: Mapping, resumed: Path | None = None
+) -> dict:
+    """Refuse a parameter that names no such thing, in the words in which the notebook would, without importing torch.
+
+    A parameter whose comment says `run of 2_train` (or `runs`) names one, and `made by 1_data` a store. Returns the runs that are
+    not found from here but beside the notebook, with which the notebook finds them, too. resumed: the run that is gone on with.
+    """
+    now = {name: values.get(name, typed.default(parameter)) for name, parameter in declared.items()}
+    if resumed is not None and not (resumed / runs.RECORD).exists():
+        return {}  # the next question says so
+    runs.beside(notebook.parent)
+    if "family" in now:
+        models.known(now["family"], now.get("preset"))
+    for name, parameter in declared.items():
+        if "made by 1_data" in parameter.help:
+            clips = Clips(now[name], labels=now.get("labels") or None)
+            clips.trainable()
+            if resumed is not None:
+                runs.same(resumed, runs.read(resumed), notebook.stem, clips.fingerprint)
+    if {"runs", "priors"} <= now.keys():  # of 8_compare: folders and patterns
+        from . import rows
+
+        rows.gather(now["runs"], now["priors"])
+        return {}
+    if "test" in now and (now["listener"] or (Path(now["test"]) / "test.json").is_file()):
+        return {}  # the test is there, and needs no runs
+    found, opened = {}, []
+    for name, parameter in declared.items():
+        if not re.search(r"\bruns? of 2_train\b", parameter.help):
+            continue
+        many = isinstance(now[name], list)
+        wanted = now[name] if many else [now[name]] * bool(now[name])
+        places = [runs.locate(each) for each in wanted] or [runs.newest()]
+        opened += [(place, saved.clips_of(place)) for place in places]
+        if (wanted and [str(place) for place in places] != wanted) or (not wanted and places[0].parts[:1] != ("runs",)):
+            found[name] = [str(place) for place in places] if many else str(places[0])
+        if family := re.search(r"with the family (\w+)", parameter.help):
+            of_family(places, family[1])
+    if opened:
+        named(now, *opened[0])
+    return found
+
+
+def of_family(places: list[Path], family: str) -> None:
+    for place in places:
+        if (has := saved.read(place).family) != family:
+            raise UsageError(
+                f"{place} is a run of the family '{has}', and one of '{family}' is needed: train one by `workbench run train -p family {family}`."
+            )
+
+
+def named(now: Mapping[str, Any], place: Path, clips: Clips) -> None:
+    """Refuse labels, attributes and sounds that the first run does not know."""
+    settings = saved.read(place).settings
+    known = [*settings["labels"], *settings.get("attributes", [])]
+    for word in filter(None, (now.get("start"), now.get("end"))):
+        if word not in known:
+            raise UsageError(
+                f"The model of {place} knows no label or attribute '{word}'; it knows {', '.join(known) or 'none'}."
+            )
+    for word in [*(now.get("sounds") or []), *filter(None, [now.get("sound")])]:
+        if word not in set(clips.index.label) and not Path(word).expanduser().is_file():
+            clips.named(word)
