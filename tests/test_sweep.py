@@ -1,12 +1,13 @@
 """Laws of sweeps: every cell once, what is shared once, typed values, and on again where they stopped."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
 
 import pytest
-from conftest import PARAMETERS
+from conftest import PARAMETERS, spoilt
 
 from workbench import notebooks, sweep
 from workbench.runs import RunError
@@ -100,6 +101,51 @@ def test_the_sweeps_of_the_thesis_fit_their_notebooks():
         jobs = sweep.jobs(sweep.read(f"notebooks/sweeps/{file}.yaml", {"source": "synthetic"}))
         assert len(jobs) == runs, file
         assert {job.notebook for job in jobs} == {"data", "train", "priors"} and notebooks.resolve("priors")
+
+
+def test_a_grid_means_what_it_says(spec):
+    spec.write_text(spec.read_text().replace("[0.5, 2.0]", "[1e-3, 2]").replace('"of {start}"', '"of {beta}"'))
+    jobs = sweep.jobs(sweep.read(spec, {"start": "on", "fold": "[010]"}))
+    assert jobs[1].parameters == {"rate": 1e-3, "settings": {"deep": [1e-3, "on"]}} and jobs[1].out.name == "1e-3"
+    assert jobs[0].parameters == {"steps": 10, "name": "of 1e-3"} and jobs[0].out.parts[-2] == "010"
+
+
+def test_a_damaged_run_does_not_spoil_the_others(spec, tmp_path):
+    jobs = sweep.jobs(sweep.read(spec, {"start": "7", "fold": "0", "beta": "0.5"}))
+    assert set(sweep.run(jobs, 1, lambda line: None).values()) == {"finished"}
+    record = jobs[1].out / "run.json"
+    for way in spoilt(record, ("status", "settings")):
+        expected = "to do" if way == "gone" else "damaged"
+        assert [sweep.status(job) for job in jobs] == ["finished", expected], way
+    record.write_text("{")
+    assert set(sweep.run(jobs, 1, lambda line: None).values()) == {"finished"}
+    assert json.loads(record.read_text())["results"] == {"rate": 0.5}
+
+
+def test_ctrl_c_ends_the_runs_of_a_cluster_which_go_on_the_next_time(spec, tmp_path, write_notebook):
+    from distributed import LocalCluster
+
+    slow = CELL.replace(
+        "    if rate", "    import time; time.sleep(0 if runs.Path('quick').exists() else 60)\n    if rate"
+    )
+    write_notebook(tmp_path / "job.ipynb", slow, parameters=PARAMETERS)
+    record = tmp_path / "out/0/first/run.json"
+    with LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+        command = [sys.executable, "-m", "workbench.cli", "sweep", str(spec), "-p", "start=7", "-p", "fold=0"]
+        command += ["-p", "beta=0.5", "--scheduler", cluster.scheduler_address]
+        process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        while not record.exists():
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        told = process.communicate(timeout=60)[1]
+        assert "Stopping" in told and "Traceback" not in told
+        assert json.loads(record.read_text())["status"] == "interrupted"  # at once: the command has waited for it
+        assert not (tmp_path / "out/0/0.5").exists()
+        (tmp_path / "quick").touch()
+        again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert again.returncode == 0, again.stderr
+    assert json.loads(record.read_text())["history"][0]["status"] == "interrupted"
 
 
 def test_a_sweep_that_is_ended_ends_its_runs_which_save_themselves(spec, tmp_path, write_notebook):
