@@ -166,6 +166,18 @@ def test_a_kernel_that_dies_is_a_failure(tmp_path, write_notebook):
     assert runs.status(tmp_path / "r") == "failed" and (tmp_path / "r" / "dead.html").exists()
 
 
+def test_a_run_whose_folder_is_moved_meanwhile_ends_in_a_sentence(tmp_path, write_notebook):
+    write_notebook(
+        tmp_path / "moved.ipynb",
+        START.replace("NAME", "'moved'"),
+        "import os\nos.rename(out, 'away')\nrun.finish()",
+        parameters=PARAMETERS,
+    )
+    done = workbench("run", "moved.ipynb", "--out", "r", cwd=tmp_path)
+    assert done.returncode == 1 and "Traceback" not in done.stderr and "room" not in done.stderr, done.stderr
+    assert "workbench: r is gone: it was moved or deleted while moved.ipynb ran" in done.stderr
+
+
 def test_ctrl_c_reaches_the_cell_and_the_run_resumes(tmp_path, write_notebook):
     train = """
 from pathlib import Path

@@ -155,3 +155,8 @@ def test_parameters_are_recalled_from_the_record_where_the_notebook_is_torn(tmp_
     runs.start(tmp_path / "run", {"steps": 7}, notebook="n", seed=3).finish()
     (tmp_path / "run" / "n.ipynb").write_text(damage)
     assert notebooks.recall(tmp_path / "run", path) == {"steps": 7, "seed": 3}
+
+
+def test_no_notebook_loads_all_clips_to_show_some():
+    for path in set(notebooks.known().values()):
+        assert ".audio()" not in path.read_text(encoding="utf-8"), path

@@ -23,7 +23,8 @@ def check(
     now = {name: values.get(name, typed.default(parameter)) for name, parameter in declared.items()}
     if resumed is not None and not (resumed / runs.RECORD).exists():
         return {}  # the next question says so
-    runs.beside(notebook.parent)
+    if Path(__file__).resolve().parent.parent / "notebooks" not in notebook.resolve().parents:  # a copy
+        runs.beside(notebook.parent)
     if "family" in now:
         models.known(now["family"], now.get("preset"))
     for name, parameter in declared.items():

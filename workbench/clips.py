@@ -89,7 +89,7 @@ class Clips:
         count = {name: int((self.index.split == name).sum()) for name in LEAST}
         if any(count[name] < least for name, least in LEAST.items()):
             has, needs = (", ".join(f"{n} {name}" for name, n in of.items()) for of in (count, LEAST))
-            more = f" Of all labels there are more than of {', '.join(self._labels)}." if self._labels else ""
+            more = f" Or take more labels than {', '.join(self._labels)}." if self._labels else ""
             raise DataError(
                 f"{self.store} has clips in the splits {has}, and training takes at least {needs}. Near-duplicates, such as takes of one sound, "
                 f"stay together, so that they cannot be held out from each other: add sounds that differ, of other packs or machines, "

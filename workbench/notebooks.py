@@ -1,6 +1,18 @@
 """Notebooks as programs: find one, read its parameters, run it into a run folder, and make the page to show."""
 
-__all__ = ["Outcome", "Parameter", "Text", "execute", "fit", "known", "names", "parameters", "recall", "resolve", "serve"]
+__all__ = [
+    "Outcome",
+    "Parameter",
+    "Text",
+    "execute",
+    "fit",
+    "known",
+    "names",
+    "parameters",
+    "recall",
+    "resolve",
+    "serve",
+]
 
 import contextlib
 import logging
