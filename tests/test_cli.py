@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import PARAMETERS
+from conftest import PARAMETERS, spoilt
 
-from workbench import __version__, asked, cli, doctor, locks, models, notebooks, runs
+from workbench import __version__, asked, cli, data, doctor, locks, models, notebooks, runs
+from workbench.errors import UsageError
 
 START = "from workbench import runs\nrun = runs.start(out, {}, notebook=NAME, resume=resume, replace=replace)"
 
@@ -377,6 +378,20 @@ def test_what_is_not_there_is_refused_before_a_kernel_starts(untrained, clips, t
     said = refused("run", "train", "--out", "runs/mine", "--resume")
     assert clips.fingerprint[:16] in said and "beefbeefbeefbeef" in said and "cannot be resumed" in said
     assert not Path("out").exists() and runs.status("runs/mine") == "finished"
+
+
+def test_a_damaged_store_is_a_sentence(clips, tmp_path):
+    store = shutil.copytree(clips.store, tmp_path / "store")
+    for name, keys in (
+        ("manifest.json", ("rate", "length", "fingerprint", "settings", "splits")),
+        ("index.parquet", ()),
+    ):
+        for way in spoilt(store / name, keys):
+            if (name, way) == ("manifest.json", "a folder"):  # an OSError, which the command says as it is
+                continue
+            with pytest.raises(UsageError, match=f"{name.split('.')[0]}|cannot be read|no store") as refusal:
+                data.Clips(store)
+            assert "store" in str(refusal.value), (name, way)
 
 
 def test_what_is_asked_is_looked_at_without_torch():

@@ -2,6 +2,8 @@
 
 __all__ = ["check"]
 
+import contextlib
+import io
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,7 +38,8 @@ def check(
     if {"runs", "priors"} <= now.keys():  # of 8_compare: folders and patterns
         from . import rows
 
-        rows.gather(now["runs"], now["priors"])
+        with contextlib.redirect_stdout(io.StringIO()):  # the notebook says what is left out
+            rows.gather(now["runs"], now["priors"])
         return {}
     if "test" in now and (now["listener"] or (Path(now["test"]) / "test.json").is_file()):
         return {}  # the test is there, and needs no runs

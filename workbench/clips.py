@@ -45,6 +45,11 @@ class Clips:
             raise DataError(
                 f"{self.store.absolute()} is no store of clips (no manifest.json in it); `workbench run data` makes one (data.build in Python)"
             )
+        kinds = {"rate": int, "length": int, "fingerprint": str, "settings": dict, "splits": dict}
+        if missing := [name for name, kind in kinds.items() if not isinstance(manifest.get(name), kind)]:
+            raise DataError(
+                f"{self.store / 'manifest.json'} is damaged (it has no {missing[0]}); build the store again in a new folder"
+            )
         self.manifest: dict = manifest
         self.rate: int = manifest["rate"]
         self.length: int = manifest["length"]
@@ -52,7 +57,8 @@ class Clips:
         try:
             self.rejects: pd.DataFrame = pd.read_parquet(self.store / "rejects.parquet")
             index = pd.read_parquet(self.store / "index.parquet")
-        except (OSError, ValueError) as error:
+            index[["clip", "path", "label", "split", "gain"]]  # without these it is none
+        except (OSError, ValueError, KeyError) as error:
             raise DataError(
                 f"the index of {self.store} cannot be read ({error}); build it again in a new folder"
             ) from error
