@@ -52,6 +52,7 @@ def spoilt(path, keys=()):
     yield "a folder"
     path.rmdir()
     path.write_bytes(data)
+    path.unlink(missing_ok=True)  # it may have been made anew
 
 
 @pytest.fixture(scope="session", autouse=True)

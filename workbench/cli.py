@@ -231,7 +231,7 @@ def serve(
     run: Annotated[
         Path | None, typer.Argument(help="A run of 2_train, or the demo's folder; by default the newest.")
     ] = None,
-    port: Annotated[int, typer.Option(help="By default a free one.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="By default a free one.")] = 0,
     browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
 ):
     """Show the instrument and the map of a run in a browser, without code, served by Voila on this machine alone."""
@@ -253,7 +253,7 @@ def listen(
     training: Annotated[int, typer.Option(min=1, help="Clips or sets for practice, not counted.")] = 3,
     seed: Annotated[int, typer.Option(min=0, help="Of clips, draws and orders.")] = 0,
     out: Annotated[Path, typer.Option(help="The folder of a test that is made.")] = Path("runs/listening"),
-    port: Annotated[int, typer.Option(help="By default a free one.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="By default a free one.")] = 0,
     browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
 ):
     """Show a listening test to listeners, served by Voila on this machine alone; votes are kept in the test's folder."""
@@ -292,6 +292,9 @@ def fetch(
     out: Annotated[Path, typer.Option(help="The folder to put it in.")] = Path("checkpoints"),
 ):
     """Download a checkpoint of CLAP, by which 7_report can hear; nothing else is ever downloaded."""
+    # nothing is asked of the network: neither versions nor news nor lists of extensions
+    words += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.news_url=None"]
+    words += ["--LabApp.extension_manager=readonly"]
     from . import embeddings
 
     path = embeddings.fetch(name, out)

@@ -35,7 +35,8 @@ from .typed import OURS, Parameter, Text, fit, listed, parameters
 # tornado would show that as a traceback; and threads of torch that wait for each other sleep, else they burn the cores that
 # other processes need (benchmarks/waiting.py)
 LAUNCH = """
-import logging, sys
+import logging, os, sys
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 sys.path[:1] = []
 logging.getLogger("tornado.general").setLevel(logging.CRITICAL)
 from ipykernel import kernelapp
@@ -252,17 +253,29 @@ def _literal(path: Path) -> str:
 
 
 def serve(notebook: Path, values: Mapping[str, Any], port: int = 0, browser: bool = True) -> None:
-    """Serve a notebook with these parameters by Voila on loopback, until Ctrl-C; each visitor gets an own kernel."""
+    """Serve a notebook with these parameters by Voila on loopback, until Ctrl-C; each visitor gets an own kernel.
+
+    Port 0 is a free one. Prints the address as soon as it answers, and opens a `browser` there.
+    """
     import socket
     import subprocess
     import tempfile
+    import webbrowser
 
     import nbformat
     import papermill
 
     with socket.socket() as door:
-        if port and door.connect_ex(("127.0.0.1", port)) == 0:
-            raise runs.RunError(f"Port {port} is in use: give another one by --port, or leave it out.")
+        if os.name == "posix":  # a port that was served a moment ago is free
+            door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            door.bind(("127.0.0.1", port))
+        except (OSError, OverflowError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise runs.RunError(
+                f"Port {port} cannot be opened ({why}): give another one by --port, or leave it out for a free one."
+            ) from None
+        port = door.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / notebook.name
         nb = papermill.parameterize.parameterize_notebook(
@@ -275,6 +288,9 @@ def serve(notebook: Path, values: Mapping[str, Any], port: int = 0, browser: boo
             "voila",
             str(copy),
             f"--port={port}",
+            "--no-browser",
+            f"--template={pages.served(Path(folder))}",
+            "--Voila.log_level=WARN",
             "--Voila.ip=127.0.0.1",
             "--Voila.port_retries=0",
             # Voila brings a copy of JupyterLab's manager of widgets; which of the two a page loads first is chance, and
@@ -283,20 +299,31 @@ def serve(notebook: Path, values: Mapping[str, Any], port: int = 0, browser: boo
         ]
         # pages that were closed leave a kernel of a gigabyte each
         command += ["--MappingKernelManager.cull_idle_timeout=60", "--MappingKernelManager.cull_interval=20"]
-        command += [] if browser else ["--no-browser"]
         # threads that wait for each other by spinning take the browser's core, and then wait for it: two pages of two minutes took eight
         environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "WORKBENCH_HOME": str(Path.cwd())}
+        environment["JUPYTER_PATH"] = os.pathsep.join(filter(None, [folder, os.environ.get("JUPYTER_PATH")]))
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         server = subprocess.Popen(command, env=environment)
         try:
+            while server.poll() is None and not _answers(port):
+                time.sleep(0.1)
+            if server.poll() is None:
+                address = f"http://127.0.0.1:{port}/"
+                print(f"Open {address} in a browser; Ctrl-C ends it.", flush=True)
+                if browser:  # from a thread, as some wait until it is closed
+                    threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()
             if code := server.wait():
                 raise runs.RunError(f"Voila ended with code {code}; what it said stands above.")
         except KeyboardInterrupt:
-            server.wait()  # it heard it, too
+            server.wait()  # Ctrl-C reached it as well
         finally:
             if server.poll() is None:
                 server.terminate()
                 server.wait()
 
 
-def _listed(names) -> str:
-    return ", ".join(dict.fromkeys(names))
+def _answers(port: int) -> bool:
+    import socket
+
+    with socket.socket() as s:
+        return s.connect_ex(("127.0.0.1", port)) == 0

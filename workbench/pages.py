@@ -1,6 +1,6 @@
 """An executed notebook as a page: one HTML file that shows and plays everything without a network."""
 
-__all__ = ["write"]
+__all__ = ["served", "write"]
 
 import os
 from pathlib import Path
@@ -21,6 +21,35 @@ OFFLINE = """{% extends 'index.html.j2' %}
 {% block html_head_css %}<style>summary { cursor: pointer; font-size: 1.4em; margin: .5em 0 0 75px }</style>
 {% if resources.plotly %}<script>{{ resources.plotly }}</script>{% endif %}{% endblock %}
 """
+
+# Voila's own pages fetch an icon font from the network: of its template, what is beside that in the one block, and a page
+# for errors with the same blocks
+SERVED = {
+    "conf.json": '{"base_template": "lab"}',
+    "index.html.j2": """{%- extends 'voila/templates/lab/index.html.j2' -%}
+{% import "spinner.macro.html.j2" as spinner %}
+{%- block notebook_css -%}
+{{ resources.include_js("static/voila-style.js") }}
+{{ spinner.css() }}
+<style>.jp-mod-noOutputs.jp-mod-noInput { display: none }</style>
+{{ super.super() }}
+{%- endblock notebook_css -%}
+""",
+    "page.html": """<!doctype html>
+<html><head><meta charset="utf-8"><link rel="icon" href="data:;base64,="><title>{% block title %}{% endblock %}</title>
+{% block stylesheets %}{% endblock %}{% block meta %}{% endblock %}</head>
+<body>{% block body %}{% endblock %}{% block scripts %}{% endblock %}</body></html>
+""",
+}
+
+
+def served(folder: Path) -> str:
+    """Write Voila's template without what it fetches from the network, to be found with `folder` in JUPYTER_PATH; its name."""
+    template = folder / "voila" / "templates" / "offline"
+    template.mkdir(parents=True)
+    for name, text in SERVED.items():
+        (template / name).write_text(text, encoding="utf-8")
+    return template.name
 
 
 def write(notebook: Path) -> Path:
