@@ -1,10 +1,9 @@
 """Listening tests in a real browser: `workbench listen`, used like a listener uses it."""
 
 import os
-import socket
+import re
 import subprocess
 import sys
-import time
 
 import numpy as np
 import psutil
@@ -25,30 +24,28 @@ def home(clips, tmp_path_factory):
 
 
 class Server:
-    """`workbench listen` on one port, which can be killed and started anew."""
+    """`workbench listen` on a port of its own choice, which can be killed and started anew on the same."""
 
     def __init__(self, home):
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            self.port = s.getsockname()[1]
-        self.home, self.log, self.process = home, home / "listen.log", None
+        self.home, self.log, self.process, self.address = home, home / "listen.log", None, ""
 
     def start(self, *words) -> None:
-        command = [sys.executable, "-m", "workbench.cli", "listen", *words, "--no-browser", "--port", str(self.port)]
+        port = ["--port", self.address.rpartition(":")[2].strip("/")] if self.address else []
+        command = [sys.executable, "-m", "workbench.cli", "listen", *words, "--no-browser", *port]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                command, cwd=self.home, stdout=log, stderr=log, env=os.environ | {"HF_HUB_OFFLINE": "1"}
+                command,
+                cwd=self.home,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=os.environ | {"HF_HUB_OFFLINE": "1"},
             )
+        said = (re.search(r"http://127\.0\.0\.1:[1-9]\d*/", line) for line in self.process.stdout)
+        self.address = next(found[0] for found in said if found)
 
     def open(self, page) -> None:
-        deadline = time.monotonic() + 90
-        while True:
-            try:
-                page.goto(f"http://127.0.0.1:{self.port}/", timeout=60_000)
-                break
-            except Exception:
-                assert time.monotonic() < deadline and self.process.poll() is None, self.log.read_text()
-                time.sleep(0.3)
+        page.goto(self.address, timeout=60_000)
         page.wait_for_selector(".listening .begin", timeout=60_000)
 
     def kill(self) -> None:
@@ -100,6 +97,11 @@ def test_opinions_survive_a_killed_server_and_equal_the_clicks(home, server, bro
     server.open(page)
     test = listening.Test(home / "runs" / "opinions")
     assert "no name" in page.inner_text(".listening") and len(test.votes()) == 0
+    page.fill(".code", " ")
+    for enter in (lambda: page.click(".resume"), lambda: page.press(".code", "Enter")):
+        enter()
+        said(page, "No code came")
+        page.evaluate("document.querySelector('.say').textContent = ''")
     page.click(".begin")
     for i in range(2):
         phase(page, "practice", i)
