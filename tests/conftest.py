@@ -1,11 +1,15 @@
 """What all tests share: no network for models, two threads, tiny notebooks, and a browser where there is one."""
 
+import base64
 import json
+import math
 import os
+import re
 import shutil
 import urllib.parse
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -48,11 +52,11 @@ def spoilt(path, keys=()):
         yield way
     path.unlink()
     yield "gone"
+    path.unlink(missing_ok=True)  # it may have been made anew
     path.mkdir()
     yield "a folder"
     path.rmdir()
     path.write_bytes(data)
-    path.unlink(missing_ok=True)  # it may have been made anew
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -72,14 +76,53 @@ def chromium() -> str:
     pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
 
 
+def elsewhere(addresses):
+    """Of the addresses that pages asked for, those beyond this machine."""
+    parts = map(urllib.parse.urlsplit, addresses)
+    here = {"127.0.0.1", "localhost", "::1"}
+    return [p.geturl() for p in parts if p.scheme not in ("file", "data", "blob", "about") and p.hostname not in here]
+
+
+def mislabelled(part, path="") -> list[str]:
+    """Of a figure as JSON, the axes and colour bars whose tick texts are not those of their values, or of their logarithms."""
+    if not isinstance(part, dict):
+        return []
+    found = [fault for key, value in part.items() if key != "template" for fault in mislabelled(value, f"{path}/{key}")]
+    if (texts := part.get("ticktext")) is not None:
+        values = part.get("tickvals")
+        if isinstance(values, dict):  # plotly's way to write an array
+            values = np.frombuffer(base64.b64decode(values["bdata"]), values["dtype"])
+        if values is None or len(values) != len(texts):
+            return [*found, f"{path}: {texts} for {values}"]
+        for text, value in zip(texts, values, strict=True):
+            number = re.fullmatch(r"([\d,.]+)(k?)", text)
+            if number:
+                shown = float(number[1].replace(",", "")) * (1000 if number[2] else 1)
+                if not any(math.isclose(shown, v, rel_tol=1e-6) for v in (value, 10**value)):
+                    found.append(f"{path}: {text} at {value}")
+    return found
+
+
 @pytest.fixture(scope="module")
 def browser(chromium):
+    """A browser none of whose pages may ask another machine for anything; `browser.asked` holds what they asked for."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium)
+        asked, opened = [], browser.new_context
+
+        def new_context(**how):
+            context = opened(**how)
+            context.on("request", lambda request: asked.append(request.url))
+            context.on("page", lambda page: page.on("websocket", lambda socket: asked.append(socket.url)))
+            return context
+
+        browser.asked, browser.new_context = asked, new_context
+        browser.new_page = lambda **how: new_context(**how).new_page()
         yield browser
         browser.close()
+        assert asked and elsewhere(asked) == []
 
 
 @pytest.fixture(scope="session")

@@ -474,6 +474,44 @@ def test_demo_runs_the_four_notebooks_in_turn(tmp_path, write_notebook):
     assert runs.status(out) == "failed" and runs.read(out)["reason"].startswith("1_data: cell")
 
 
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_demo_goes_on_where_it_stopped(tmp_path, write_notebook, end):
+    waits = (
+        "import time, pathlib\npathlib.Path('waits').touch()\nwhile not pathlib.Path('go').exists(): time.sleep(0.1)\n"
+    )
+    for stem, names in {"1_data": "source store", "2_train": "store", "3_draw": "run", "7_report": "run"}.items():
+        parameters = "\n".join(f"{name}: str = ''" for name in ["out", *names.split()])
+        parameters += "".join(f"\n{key} = {value!r}" for key, value in cli.DEMO[stem].items())
+        train = stem == "2_train"
+        begins = f"runs.start(out, {{}}, notebook={stem!r}{', resume=resume' * train})\n"
+        write_notebook(
+            tmp_path / "notebooks" / f"{stem}.ipynb",
+            f"from workbench import runs\nrun_ = {begins}{waits * train}run_.finish({'resumed=resume' * train})",
+            parameters=parameters + "\nresume: bool = False" * train,
+        )
+    command = [sys.executable, "-m", "workbench.cli", "demo", "--out", "d"]
+    begun = subprocess.Popen(command, cwd=tmp_path, start_new_session=True, stderr=subprocess.DEVNULL)
+    while not (tmp_path / "waits").exists():
+        assert begun.poll() is None
+        time.sleep(0.05)
+    os.killpg(begun.pid, end)
+    if end == signal.SIGKILL:  # its kernel, in a session of its own, is to go on for itself
+        while runs.status(tmp_path / "d" / "train") == "running":
+            kernel = locks.holder(tmp_path / "d" / "train")
+            if kernel:
+                os.kill(kernel["pid"], signal.SIGKILL)
+            time.sleep(0.05)
+    begun.wait()
+    before = runs.read(tmp_path / "d" / "data")["started"]
+    (tmp_path / "go").touch()
+    done = workbench("demo", "--out", "d", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "goes on where it stopped" in done.stderr and "1_data: was done before" in done.stderr
+    assert runs.read(tmp_path / "d" / "data")["started"] == before
+    assert runs.read(tmp_path / "d" / "train")["results"] == {"resumed": True}
+    assert len([line for line in done.stdout.splitlines() if line.endswith(".html")]) == 4
+
+
 class Model:
     """Stands in for a trained model: a clip is a decaying tone whose pitch comes from seed and label."""
 

@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import mislabelled
 
 from workbench import figures, style
 
@@ -31,6 +32,9 @@ EVERY = {
     "lines": lambda: figures.lines(
         {"flow": ([1, 2], [3, 4], [[2, 4], [3, 5]]), "none": ([1, 2], [4, 4])}, "nats", "FAD"
     ),
+    "log bars": lambda: figures.bars(["run", "noise"], [8.0, 2928.0], unit="FAD", log=True),
+    "log dots": lambda: figures.dots(["kick"], {"draws": [17.0], "floor": [170.0]}, log=True),
+    "log lines": lambda: figures.lines({"noise": ([0, 1], [5, 900])}, "grade", "FAD", log=True),
     "histograms": lambda: figures.histograms(RNG.normal(size=(50, 2)), RNG.normal(size=(9, 2)), ["attack", "pitch"]),
     "scatter": lambda: figures.scatter(
         RNG.normal(size=(20, 2)), ["kick", "snare"] * 10, [f"clip {i}" for i in range(20)]
@@ -45,6 +49,18 @@ def test_every_figure_has_the_look_and_no_upload_button(name):
     fig = EVERY[name]()
     assert fig.layout.template == style.TEMPLATE and fig.layout.height > 100 and len(fig.to_json()) < 300_000
     assert "sendChartToCloud" in fig.layout.template.layout.modebar.remove
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_tick_texts_are_those_of_their_values_also_after_others_were_chosen(name):
+    """Whoever sets one of the two and leaves the other is caught, also where a notebook or a figure of the thesis does."""
+    fig = EVERY[name]()
+    assert mislabelled(fig.to_plotly_json()["layout"]) == []
+    if not name.startswith("log "):
+        return
+    axis = "xaxis" if fig.layout.xaxis.type == "log" else "yaxis"
+    fig.update_layout({axis: {"tickvals": [3, 30, 300]}})
+    assert mislabelled(fig.to_plotly_json()["layout"]) == []
 
 
 def test_every_figure_reaches_paper(tmp_path, chromium):

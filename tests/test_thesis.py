@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import mislabelled
 
 from workbench import doctor, figures, runs, thesis
 from workbench.compare import Difference, paired
@@ -298,6 +299,13 @@ def made(tmp_path_factory, chromium):
     )
     assert done.returncode == 0, done.stderr
     return home
+
+
+def test_tick_texts_of_the_figures_are_those_of_their_values():
+    figs = {s.output: s.make(*map(STEPS.load, s.needs)) for s in STEPS.all if s.output.endswith(".pdf")}
+    assert len(figs) > 5
+    for name, fig in figs.items():
+        assert mislabelled(json.loads(fig.to_json())["layout"]) == [], name
 
 
 def test_figures_are_made_without_training(made):

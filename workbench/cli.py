@@ -134,7 +134,7 @@ def demo(
     ] = "synthetic",
     out: Annotated[Path, typer.Option(help="The folder of the demo's four runs.")] = Path("runs/demo"),
 ):
-    """Do the whole main job: clips from a source, training, new sounds, and a report."""
+    """Do the whole main job: clips from a source, training, new sounds, and a report; after an interruption, go on."""
     from . import notebooks
 
     store = Path("stores", "demo")
@@ -144,15 +144,20 @@ def demo(
             raise runs.RunError(f"There is no folder or file {source} to take clips from.")
         place = Path(source).resolve()  # two folders called "samples" are two stores
         store = Path("stores", f"{place.stem}-{hashlib.sha256(str(place).encode()).hexdigest()[:6]}")
-    if (out / "run.json").exists():
-        if (made := runs.read(out).get("notebook")) != "demo":
+    settings, going_on = {"source": source, "store": str(store), **DEMO}, False
+    if (out / runs.RECORD).exists():
+        record = runs.read(out)
+        if (made := record.get("notebook")) != "demo":
             raise runs.RunError(
                 f"{out} is a run of {made}, not a demo, so it is not replaced: give another folder by --out."
             )
         runs.admit(out, resume=True)  # refuses one that is under way
-        kept = out.with_name(f"{out.name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}")
-        out.rename(kept)
-        _say(f"The earlier demo is kept in {kept}.")
+        if going_on := runs.status(out) == "interrupted" and record.get("settings") == settings:
+            _say(f"The demo in {out} was interrupted: it goes on where it stopped.")
+        else:
+            kept = out.with_name(f"{out.name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}")
+            out.rename(kept)
+            _say(f"The earlier demo is kept in {kept}.")
     paths = {stem: notebooks.resolve(stem) for stem in DEMO}
     train = str(out / "train")
     wiring = {
@@ -162,11 +167,17 @@ def demo(
         "7_report": {"run": train},
     }
     pages, begun = [], time.monotonic()
-    with runs.start(out, {"source": source, "store": str(store), **DEMO}, notebook="demo") as whole:
+    with runs.start(out, settings, notebook="demo", resume=going_on) as whole:
         for stem, path in paths.items():
-            step = time.monotonic()
-            values = notebooks.fit(notebooks.parameters(path), wiring[stem] | DEMO[stem], stem)
-            outcome = _execute(runs.short(path.stem), path, out / runs.short(path.stem), values)
+            step, name = time.monotonic(), runs.short(path.stem)
+            declared = notebooks.parameters(path)
+            values, there = notebooks.fit(declared, wiring[stem] | DEMO[stem], stem), (out / name / runs.RECORD).exists()
+            if there and runs.status(out / name) == "finished":
+                pages.append((out / name / path.name).with_suffix(".html"))
+                _say(f"{stem}: was done before")
+                continue
+            resume = there and "resume" in declared
+            outcome = _execute(name, path, out / name, values, resume=resume, replace=there and not resume)
             if outcome.status != "finished":
                 whole.fail(f"{stem}: {outcome.reason}", outcome.status)
                 raise typer.Exit(130 if outcome.status == "interrupted" else 1)
@@ -187,7 +198,7 @@ def generate(
     n: Annotated[int, typer.Option("--n", "-n", min=1, help="How many clips.")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same clips.")] = 0,
     label: Annotated[str | None, typer.Option(help="Which class; by default as often as they were learned.")] = None,
-    temperature: Annotated[float, typer.Option(min=0, max=10, help="Below 1 more typical, above 1 wilder.")] = 1.0,
+    temperature: Annotated[float, typer.Option(help="From 0, typical, to 3, wild.")] = 1.0,
     out: Annotated[Path | None, typer.Option(help="An empty or new folder; by default inside the run.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Empty the folder first, if draws are in it.")] = False,
 ):
@@ -281,9 +292,12 @@ def lab():
 
     folder = notebooks.resolve("play").resolve().parent
     words = [f"--ServerApp.root_dir={folder.parent}", f"--LabApp.default_url=/lab/tree/{folder.name}"]
+    # nothing is asked of the network: neither versions nor news nor lists of extensions
+    words += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.news_url=None"]
+    words += ["--LabApp.extension_manager=readonly"]
     words += ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []  # as in containers
-    home = {"WORKBENCH_HOME": str(Path.cwd())}
-    raise typer.Exit(subprocess.call([sys.executable, "-m", "jupyterlab", *words], env={**os.environ, **home}))
+    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "WORKBENCH_HOME": str(Path.cwd())}
+    raise typer.Exit(subprocess.call([sys.executable, "-m", "jupyterlab", *words], env=environment))
 
 
 @app.command()
@@ -292,9 +306,6 @@ def fetch(
     out: Annotated[Path, typer.Option(help="The folder to put it in.")] = Path("checkpoints"),
 ):
     """Download a checkpoint of CLAP, by which 7_report can hear; nothing else is ever downloaded."""
-    # nothing is asked of the network: neither versions nor news nor lists of extensions
-    words += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.news_url=None"]
-    words += ["--LabApp.extension_manager=readonly"]
     from . import embeddings
 
     path = embeddings.fetch(name, out)

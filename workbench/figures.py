@@ -204,14 +204,17 @@ def lines(series, across: str, up: str, title: str = "", log: bool = False) -> g
 
 
 def _logarithmic(values: np.ndarray, log: bool = True) -> dict:
-    """A logarithmic axis with whole numbers at 1, 2, 5, 10, ...; plotly writes the 2 and the 5 without their zeros."""
+    """A logarithmic axis with whole numbers at 1, 2, 5, 10, ...; plotly's own ticks have the 2 and the 5 without their zeros.
+
+    The texts come from the values by a format, so that other `tickvals` bring texts of their own.
+    """
     values = values[np.isfinite(values) & (values > 0)]
     if not log or not values.size:
         return {"type": "linear"}
     low, high = np.floor(np.log10(values.min())), np.ceil(np.log10(values.max()))
     steps = (1, 2, 5) if high - low < 4 else (1,)
     ticks = [m * 10.0**k for k in np.arange(low, high + 1) for m in steps]
-    return {"type": "log", "tickvals": ticks, "ticktext": [f"{v:,.10g}" for v in ticks]}
+    return {"type": "log", "tickvals": ticks, "tickformat": ",.10~g"}
 
 
 def _ends(spread):
