@@ -7,7 +7,7 @@ from flows import CONTRASTS, MEASURES, POSTERIORS, PRIORS, counted, decimal, sai
 from named import DEMO, FLOORS, FOLDS, GENERATED, HOME, LADDER, MAIN, ROWS, STEPS
 
 from workbench import handout, thesis
-from workbench.compare import flat
+from workbench.rows import flat
 
 
 @STEPS.step(f"{GENERATED}/demo-ladder.tex", "demo/ladder.csv")
