@@ -1,16 +1,23 @@
 """Laws of the instrument behind its page: states, moves, pads and what is kept."""
 
+import copy
+import gc
 import json
+import threading
 import time
+import weakref
 
+import ipywidgets
 import numpy as np
 import pytest
 import soundfile
 import torch
 
-from workbench import models, runs
+from workbench import cli, models, runs
+from workbench.autoencoder import HOTTEST
 from workbench.errors import UsageError
 from workbench.instrument import Instrument, render, stars
+from workbench.latent_map import LatentMap
 
 
 @pytest.fixture(scope="module")
@@ -61,11 +68,45 @@ def test_of_moves_that_wait_only_the_newest_is_rendered(play, sent):
                 {"do": "move", "tab": "a", "n": i, "axes": axes, "amounts": [i / 10] * len(play.axes[axes].names)}, []
             )
         play.ask({"do": "move", "tab": "b", "n": 99, "axes": axes, "amounts": [0.0] * len(play.axes[axes].names)}, [])
-    deadline = time.monotonic() + 20
-    while len(sent) < 2 and time.monotonic() < deadline:
+    play.ask({"do": "nothing", "tab": "c", "n": 100}, [])  # after all others
+    wait(lambda: any(m["n"] == 100 for m, _ in sent))
+    assert [(m["tab"], m["n"]) for m, _ in sent] == [("a", 19), ("b", 99), ("c", 100)]
+
+
+def wait(until) -> None:
+    for _ in range(2000):
+        if until():
+            return
         time.sleep(0.02)
-    time.sleep(0.2)
-    assert [(m["tab"], m["n"]) for m, _ in sent] == [("a", 19), ("b", 99)]
+    raise AssertionError("what was waited for did not happen")
+
+
+def test_a_widget_that_nobody_holds_ends_with_its_model_its_thread_and_its_place_in_ipywidgets(
+    model, clips, source, tmp_path
+):
+    """As where a cell runs again: the new one takes the name of the old, and a map beside an instrument ends alone, too."""
+    threads, known = threading.active_count(), len(ipywidgets.widgets.widget._instances)
+
+    def alive(*refs):
+        gc.collect()
+        return [ref() is not None for ref in refs]
+
+    play = Instrument(copy.deepcopy(model), clips, source, tmp_path / "out")
+    atlas = LatentMap(play, draws=40)
+    refs = [weakref.ref(o) for o in (play.model, play, atlas)]
+    atlas = LatentMap(play, draws=40)
+    assert alive(*refs) == [True, True, False] and len(play.followers) == 1
+    play.ask({"do": "nothing"}, [])  # what its thread did last does not hold it
+    play = Instrument(copy.deepcopy(model), clips, source, tmp_path / "out")
+    atlas = LatentMap(play, draws=40)
+    wait(lambda: alive(*refs) == [False, False, False])
+    wait(lambda: threading.active_count() == threads + 1)
+    assert len(ipywidgets.widgets.widget._instances) == known + 2
+    state = play.begin(play.drawn())
+    play.tell(state, {})  # the new ones work
+    del play, atlas, state
+    wait(lambda: alive() == [] and threading.active_count() == threads)
+    assert len(ipywidgets.widgets.widget._instances) == known
 
 
 def test_what_is_kept_can_be_made_again(play, sent, source):
@@ -117,6 +158,20 @@ def test_the_start_is_that_of_the_sound_also_after_undo(play, sent):
         play.answer({"do": "random", "axes": axes, "free": [], "size": 1}, [], {})
 
 
+@pytest.mark.parametrize("temperature", [-0.1, HOTTEST + 0.1, 9, float("nan")])
+def test_a_temperature_has_one_bound_in_the_page_in_python_and_in_the_command(
+    play, temperature, source, monkeypatch, capsys
+):
+    with pytest.raises(UsageError, match=rf"from 0 \(typical\) to {HOTTEST:g} \(wild\)") as refused:
+        play.model.draw(1, temperature=temperature)
+    with pytest.raises(UsageError) as asked:
+        play.answer({"do": "draw", "temperature": temperature}, [], {})
+    assert str(asked.value) == str(refused.value) and play.setup()["hottest"] == HOTTEST
+    with pytest.raises(SystemExit):
+        cli.app(["generate", "--help"])
+    assert f"From 0, typical, to {HOTTEST:g}, wild." in " ".join(capsys.readouterr().out.split())
+
+
 def test_damaged_stars_are_a_sentence(tmp_path):
     (tmp_path / "stars.json").write_text("[{")
     with pytest.raises(UsageError, match=r"is damaged .* delete it"):
@@ -129,9 +184,7 @@ def test_damaged_stars_are_a_sentence(tmp_path):
 )
 def test_an_upload_that_is_no_sound_says_why(play, sent, name, data, reason):
     play.ask({"do": "upload", "name": name, "tab": "a", "n": 1}, [data])
-    deadline = time.monotonic() + 20
-    while not sent and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait(lambda: sent)
     assert sent[0][0]["what"] == "error" and reason in sent[0][0]["text"]
 
 

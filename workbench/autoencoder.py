@@ -22,11 +22,12 @@ from workbench.distributions import Posterior, Prior, keyed_noise
 from workbench.errors import UsageError
 from workbench.files import write_json
 
-__all__ = ["VERSION", "Autoencoder", "Batch", "Schedule", "Stage", "complete", "limited", "load", "ramp"]
+__all__ = ["HOTTEST", "VERSION", "Autoencoder", "Batch", "Schedule", "Stage", "complete", "limited", "load", "ramp"]
 
 VERSION = 2  # of the saved settings; a change that old files do not survive raises it (2: mixture below the flow)
 KNEE = 0.8  # rendered values beyond it are rounded off towards 1, not cut
 RENDER = 16  # clips a batch when sound is made to be kept: one size, so that a clip is the same in any company
+HOTTEST = 3.0  # the highest temperature of a draw, in all places that take one
 NONE_WILL_DO = ("iterations", "warmup")  # whole numbers that may be 0; of all others there is one at least
 
 Schedule = Callable[[int], float]
@@ -219,9 +220,9 @@ class Autoencoder(nn.Module, abc.ABC):
         """Latents from the prior, (n, L), and the context they belong to; without c, labels are drawn as well."""
         if n < 1 or seed < 0:
             raise UsageError(f"{n} clips of seed {seed} were asked; ask for at least 1, of a seed from 0 on.")
-        if not 0 <= temperature <= 10:
+        if not 0 <= temperature <= HOTTEST:
             raise UsageError(
-                f"A temperature of {temperature:g} was asked; it scales the noise, from 0 (typical) to 10 (wild)."
+                f"A temperature of {temperature:g} was asked; it scales the noise, from 0 (typical) to {HOTTEST:g} (wild)."
             )
         if self.prior is None:
             raise UsageError(

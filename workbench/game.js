@@ -1,12 +1,19 @@
-// The blind game of widgets.real_or_made: counts right guesses and says the interval that they allow (Wilson, 1927).
+// The blind game of widgets.real_or_made: takes a guess on what was played to its end, counts right ones and says the interval that they allow (Wilson, 1927).
 for (const game of document.querySelectorAll(".real-or-made:not([data-ready])")) {
   game.dataset.ready = "yes";
   const key = JSON.parse(game.dataset.key);
   let right = 0, done = 0;
   game.querySelectorAll(".trial").forEach((trial, i) => {
-    const [real, made] = trial.querySelectorAll("button");
+    const [real, made] = trial.querySelectorAll("button"), clip = trial.querySelector("audio");
+    let open = true;
+    clip.addEventListener("ended", () => {
+      let length = 0;  // of what was played; a leap ahead leaves a part out
+      for (let n = 0; n < clip.played.length; n++) length += clip.played.end(n) - clip.played.start(n);
+      if (open) real.disabled = made.disabled = length < 0.95 * clip.duration;
+    });
     const guess = (saysReal) => {
       real.disabled = made.disabled = true;
+      open = false;
       const hit = saysReal === key[i];
       done += 1;
       right += hit;

@@ -40,8 +40,11 @@ function render({ model, el }) {
   // ---- starts
   const top = make(root, "div", { className: "row" });
   const label = make(top, "select", { title: "label of a draw or a clip" });
-  const temperature = make(make(top, "label", {}, "temperature "), "input", { type: "number", min: 0, max: 3, step: 0.1, value: 1, title: "temperature of a draw", style: "width:4em" });
-  make(top, "button", { className: "draw", textContent: "draw", title: "a new sound from the prior", onclick: () => act({ do: "draw", label: label.value, temperature: temperature.value === "" ? 1 : +temperature.value }) });
+  const temperature = make(make(top, "label", {}, "temperature "), "input", { type: "number", min: 0, step: 0.1, value: 1, title: "temperature of a draw", style: "width:4em" });
+  make(top, "button", { className: "draw", textContent: "draw", title: "a new sound from the prior", onclick: () => {
+    const t = numberIn(temperature, say);
+    if (t !== null) act({ do: "draw", label: label.value, temperature: t });
+  } });
   const fetch = () => act({ do: "clip", label: label.value, like: like.value });
   make(top, "button", { className: "clip", textContent: "clip", title: "a clip of the store, as the model gives it back: any of this label and name", onclick: fetch });
   const like = make(top, "input", { className: "like", placeholder: "part of its name", style: "width:9em", onkeydown: (event) => { if (event.key === "Enter") fetch(); } });
@@ -75,7 +78,8 @@ function render({ model, el }) {
     if (recording || !path.length) return say("There is no path yet: press record, move sliders, and press record again.");
     still();
     gesture += 1;
-    timers = path.map(({ at, axes, values, labels: weights }) => setTimeout(() => {
+    timers = path.map(({ at, axes, values, labels: weights }, i) => setTimeout(() => {
+      if (i === path.length - 1) timers = [];
       if (axes !== shown) { shown = kind.value = axes; sliders(); }
       amounts[shown] = [...values];
       labels = [...weights];
@@ -93,11 +97,11 @@ function render({ model, el }) {
   const left = make(columns, "div", { style: "flex:1 1 460px" });
   const choose = make(left, "div", { className: "row" });
   const kind = make(choose, "select", { title: "which axes", className: "kind", onchange: () => { shown = kind.value; sliders(); } });
-  const keep = make(make(choose, "label", { title: "keep the first k principal directions of the sound, the others at the mean" }, "keep "), "input", { type: "number", min: 1, style: "width:4em" });
+  const keep = make(make(choose, "label", { title: "keep the first k principal directions of the sound, the others at the mean" }, "keep "), "input", { type: "number", min: 1, step: 1, title: "how many principal directions are left", style: "width:4em" });
   const fidelity = make(choose, "small");
   keep.onchange = () => {
-    const k = Math.min(Math.max(Math.round(+keep.value) || 1, 1), setup.share.length);
-    act({ do: "keep", k });
+    const k = numberIn(keep, say);
+    if (k !== null) act({ do: "keep", k });
   };
   const morph = make(left, "div", { className: "row morph" }), list = make(left, "div", { className: "sliders" });
   const grab = (event) => {  // one gesture is one step back; so are keys in close succession
@@ -146,16 +150,16 @@ function render({ model, el }) {
     };
     canvas.onpointerdown = (event) => { grab(event); canvas.setPointerCapture(event.pointerId); drag(...at(event)); };
     canvas.onpointermove = (event) => { if (event.buttons) drag(...at(event)); };
-    const dot = (x, y) => {
+    const dot = (x, y, there = true) => {  // a ring where the sound lies nowhere on it
       const g = canvas.getContext("2d");
       g.clearRect(0, 0, 180, 180);
       g.strokeStyle = "#e3e3e3";
       g.strokeRect(90, 0, 0, 180);
       g.strokeRect(0, 90, 180, 0);
-      g.fillStyle = "#D55E00";
+      g.fillStyle = g.strokeStyle = "#D55E00";
       g.beginPath();
       g.arc(x * 180, y * 180, 6, 0, 7);
-      g.fill();
+      there ? g.fill() : g.stroke();
     };
     return { head, dot };
   };
@@ -203,6 +207,7 @@ function render({ model, el }) {
       label.replaceChildren(new Option("any label", ""), ...m.labels.map((l) => new Option(l, l)));
       kind.replaceChildren(...Object.keys(m.axes).map((a) => new Option(a, a)));
       keep.max = keep.value = m.share.length;
+      temperature.max = m.hottest;
       shown = kind.value;
       for (let i = 0; i < m.pads; i++)
         make(rack, "button", { className: "pad", textContent: i + 1, onclick: () => { player.wake(); hit(i); }, oncontextmenu: (e) => { e.preventDefault(); put(i); } });
@@ -212,7 +217,6 @@ function render({ model, el }) {
         slider.oninput = () => { labels[i] = +slider.value; move(); };
       });
       sliders();
-      between.dot(0.5, 0.5);
       say("");
     },
     sound(m, [bytes]) {
@@ -228,6 +232,7 @@ function render({ model, el }) {
         if (m.axes && m.axes !== shown && setup.axes[m.axes]) { shown = kind.value = m.axes; amounts[shown] = [...m.amounts]; sliders(); }
         else if (m.axes) amounts[shown] = [...m.amounts];
         stand();
+        m.at ? between.dot(...m.at) : between.dot(0.5, 0.5, false);
       }
       if (m.labels.length && !(mine && pending)) { labels = [...m.labels]; morph.querySelectorAll("input").forEach((s, i) => { s.value = labels[i]; }); }
       if (mine && m.n === around) note();
@@ -257,7 +262,8 @@ function render({ model, el }) {
     said(m) { if (m.mine) say(m.text); },
   };
   const talk = converse(model, say, answers, { after: () => waiting && next(), gone: () => { waiting = false; } });
-  return () => { talk.close(); player.context?.close(); };
+  root.rest = () => talk.rest() && !pending && !timers.length;  // for tests: what was asked is what stands here
+  return () => { talk.close(); player.close(); };
 }
 
 export default { render };

@@ -14,11 +14,11 @@ from IPython.display import HTML
 from torch import Tensor
 
 from workbench import audio, directions, figures, files, latents, runs
-from workbench.autoencoder import Autoencoder, limited
+from workbench.autoencoder import HOTTEST, Autoencoder, limited
 from workbench.data import Clips
 from workbench.directions import Axes
 from workbench.errors import UsageError
-from workbench.widgets import Answering, face
+from workbench.widgets import Answering
 
 __all__ = ["STARS", "Instrument", "State", "playable", "render", "starred", "stars"]
 
@@ -33,7 +33,7 @@ class State:
 
     z: (1, L) · c: (1, C) label weights, or None where there are no labels · anchor: (1, L), where all sliders of `axes`
     are at zero · amounts: of each slider · start: the state that it was moved from, None where it is one · kept: how
-    many principal directions are left, and the latent with all of them
+    many principal directions are left, and the latent with all of them · at: (x, y) on the plane between four pads
     """
 
     z: Tensor
@@ -44,6 +44,7 @@ class State:
     amounts: tuple[float, ...] = ()
     start: "State | None" = None
     kept: tuple[int, Tensor] | None = None
+    at: tuple[float, float] | None = None
 
 
 class Instrument(Answering):
@@ -58,8 +59,7 @@ class Instrument(Answering):
     """
 
     what = "The instrument"
-    _esm = face("instrument.js")
-    _css = Path(__file__).with_name("widgets.css")
+    page, style = "instrument.js", "widgets.css"
 
     def __init__(
         self, model: Autoencoder, clips: Clips, source: Path, out: Path, fidelity: float = 0.95, seed: int = 0
@@ -90,7 +90,7 @@ class Instrument(Answering):
         self.history, self.place, self.gesture = [], -1, None
         self.random = np.random.default_rng(seed)
         self.seeds = itertools.count(seed)
-        self.followers: list[Callable[[State], None]] = []
+        self.followers = weakref.WeakSet()  # widgets that `follow` each state: what shows them keeps them, not this
         self.begin(self.drawn())
         super().__init__()
 
@@ -183,13 +183,14 @@ class Instrument(Answering):
                 "undo": self.place,
                 "redo": len(self.history) - 1 - self.place,
                 "kept": state.kept[0] if state.kept else len(self.share),
+                "at": state.at,
                 **more,
                 **to,
             },
             [self.raw(state)],
         )
-        for follow in self.followers:
-            follow(state)
+        for follower in tuple(self.followers):
+            follower.follow(state)
 
     def setup(self) -> dict:
         return {
@@ -199,6 +200,7 @@ class Instrument(Answering):
             "pads": PADS,
             "axes": {name: {"names": a.names, "effects": a.effects, "note": a.note} for name, a in self.axes.items()},
             "share": [round(s, 4) for s in self.share.tolist()],
+            "hottest": HOTTEST,
         }
 
     # ------------------------------------------------------------------------------------------------- starts
@@ -283,6 +285,7 @@ class Instrument(Answering):
                 amounts=amounts,
                 start=now.start or now,
                 kept=None,
+                at=None,
             ),
             gesture,
         )
@@ -293,7 +296,7 @@ class Instrument(Answering):
         k, whole = min(max(k, 0), len(self.share)), now.kept[1] if now.kept else now.z
         vectors = torch.nn.functional.normalize(self.principal.vectors[:k], dim=1)
         z = whole if k == len(self.share) else self.centre + (whole - self.centre) @ vectors.T @ vectors
-        return replace(now, z=z, anchor=z, axes="", amounts=(), start=now.start or now, kept=(k, whole))
+        return replace(now, z=z, anchor=z, axes="", amounts=(), start=now.start or now, kept=(k, whole), at=None)
 
     def plane(self, corners: list[int], x: float, y: float) -> State:
         """Between the sounds of four pads: upper left, upper right, lower left, lower right, x and y from 0 to 1."""
@@ -304,7 +307,7 @@ class Instrument(Answering):
         weights = torch.tensor([(1 - x) * (1 - y), x * (1 - y), (1 - x) * y, x * y])
         z = (weights[:, None] * torch.cat([p.z for p in chosen])).sum(0, keepdim=True)
         c = None if chosen[0].c is None else (weights[:, None] * torch.cat([p.c for p in chosen])).sum(0, keepdim=True)
-        return State(z, c, "between pads " + ", ".join(str(i + 1) for i in corners), z)
+        return State(z, c, "between pads " + ", ".join(str(i + 1) for i in corners), z, at=(x, y))
 
     # ------------------------------------------------------------------------------------------------- keeping
 

@@ -55,7 +55,7 @@ function render({ model, el }) {
     },
   };
   const talk = converse(model, say, answers, { hello: { have: !!window.Plotly } });
-  return () => { talk.close(); player.context?.close(); if (chart.data) window.Plotly.purge(chart); };
+  return () => { talk.close(); player.close(); if (chart.data) window.Plotly.purge(chart); };
 }
 
 export default { render };

@@ -1,7 +1,6 @@
 """The map of latents as a figure and under the mouse: hear what lies where, and begin to play there."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import plotly.graph_objects as go
@@ -14,7 +13,7 @@ from workbench.errors import UsageError
 from workbench.instrument import Instrument, State
 from workbench.latents import Chart
 from workbench.style import CONFIG
-from workbench.widgets import Answering, face
+from workbench.widgets import Answering
 
 __all__ = ["LatentMap", "colours", "picture"]
 
@@ -76,15 +75,14 @@ class LatentMap(Answering):
     """
 
     what = "The map under the mouse"
-    _esm = face("latent_map.js")
-    _css = Path(__file__).with_name("widgets.css")
+    page, style = "latent_map.js", "widgets.css"
 
     def __init__(self, play: Instrument, draws: int = 200, neighbours: int = 15, seed: int = 0):
         self.play, self.asked = play, {"draws": draws, "neighbours": neighbours, "seed": seed}
         self.charts: dict[int, Chart] = {}
         self.chart(2)
         super().__init__(beside=play)
-        play.followers.append(self.follow)
+        play.followers.add(self)
 
     def chart(self, dimensions: int) -> Chart:
         if dimensions not in self.charts:

@@ -37,6 +37,7 @@ function render({ model, el }) {
     playing.button.classList.remove("playing");
     playing = null;
   };
+  const silent = { pause: () => stop() };
   const play = (button, x, ended) => {
     stop();
     context ??= new AudioContext({ sampleRate: setup.rate });
@@ -48,6 +49,7 @@ function render({ model, el }) {
     playing = { source, button };
     button.classList.add("playing");
     source.onended = () => { stop(); heard.push({ x }); ended(); };
+    sounding(silent);
     source.start();
   };
 
@@ -72,7 +74,10 @@ function render({ model, el }) {
     make(body, "p", {}, "You were here before and have a code?");
     const again = make(body, "div", { className: "row" });
     const field = make(make(again, "label", {}, "Code "), "input", { className: "code", value: before.code ?? "", placeholder: "k7mq-42xd", autocomplete: "off", spellcheck: false });
-    const resume = () => field.value.trim() && wish({ do: "resume", code: field.value, seat });
+    const resume = () => {
+      if (field.value.trim()) wish({ do: "resume", code: field.value, seat });
+      else say("No code came: type the one that this page showed at your last visit (it is like k7mq-42xd), or begin anew.", true);
+    };
     make(again, "button", { className: "resume", textContent: "Go on", onclick: resume });
     field.onkeydown = (event) => { if (event.key === "Enter") resume(); };
   };

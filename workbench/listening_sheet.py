@@ -8,7 +8,7 @@ import numpy as np
 
 from workbench import listening, runs
 from workbench.errors import UsageError
-from workbench.widgets import Answering, face
+from workbench.widgets import Answering
 
 __all__ = ["Sheet", "from_runs", "named"]
 
@@ -33,8 +33,7 @@ class Sheet(Answering):
 
     what = "The sheet of the listening test"
     command = "workbench listen TEST"
-    _esm = face("listening.js")
-    _css = Path(__file__).with_name("listening.css")
+    page, style = "listening.js", "listening.css"
 
     def __init__(self, folder):
         self.test = listening.Test(folder)

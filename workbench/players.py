@@ -7,6 +7,9 @@ import html
 
 from .audio import encode
 
+# of all that sounds on a page only what began last goes on; widgets.js says the same of its own
+ALONE = "if(window.sounding!==this)window.sounding?.pause();window.sounding=this"
+
 
 def audio(x, rate: float, title: str = ""):
     """A player of a clip (T,) in [-1, 1], which also plays in the HTML page. Never normalised; beyond 1 it clips."""
@@ -31,7 +34,7 @@ def player(x, rate: float, title: str = "") -> str:
         else ""
     )
     return (
-        f'<figure style="margin:0;width:220px">{caption}<audio controls preload="metadata" '
+        f'<figure style="margin:0;width:220px">{caption}<audio controls preload="metadata" onplay="{ALONE}" '
         f'style="width:100%;height:32px" src="data:audio/flac;base64,{data}"></audio></figure>'
     )
 

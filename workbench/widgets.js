@@ -14,7 +14,7 @@ const samples = (view) => new Float32Array(view.buffer.slice(view.byteOffset, vi
 // Talk between a page and its widgets.Answering: `answers` has a function for each thing that the kernel may say.
 function converse(model, say, answers, { after = () => {}, gone = () => {}, hello = {} } = {}) {
   const tab = Math.random().toString(36).slice(2);
-  let number = 0, ready = false, watch = null;
+  let number = 0, answered = 0, ready = false, watch = null;
   const lost = () => {
     gone();
     say("The kernel does not answer. If a cell is running, wait for it; if the kernel was restarted or has ended: Run the cells again.", true);
@@ -31,7 +31,7 @@ function converse(model, say, answers, { after = () => {}, gone = () => {}, hell
     const mine = m.tab === tab;
     if (m.what === "setup" ? ready || !mine : !ready && !(m.what === "error" && mine)) return;
     ready ||= m.what === "setup";
-    if (mine) clearTimeout(watch);
+    if (mine) { clearTimeout(watch); answered = Math.max(answered, m.n ?? 0); }
     if (m.what !== "error") answers[m.what]?.({ ...m, mine }, buffers);
     else if (mine) say(m.text, true);
     if (mine) after();
@@ -40,11 +40,26 @@ function converse(model, say, answers, { after = () => {}, gone = () => {}, hell
   say("Waiting for the kernel ...");
   ask({ do: "hello", ...hello });
   const greet = setInterval(() => (ready ? clearInterval(greet) : model.send({ do: "hello", ...hello, tab })), 1000);  // a page may be there before its channel
-  return { tab, ask, close: () => { model.off("msg:custom", hear); clearInterval(greet); clearTimeout(watch); } };
+  const rest = () => ready && answered === number;  // nothing that was asked waits for its answer
+  return { tab, ask, rest, close: () => { model.off("msg:custom", hear); clearInterval(greet); clearTimeout(watch); } };
+}
+
+// The number in a field; null, and a sentence, where there is none within the field's own bounds.
+function numberIn(field, say) {
+  const v = field.valueAsNumber, whole = field.step === "1";
+  if (v >= +field.min && v <= +field.max && !(whole && v % 1)) return v;
+  say(`The field "${field.title}" holds ${Number.isNaN(v) ? "no number" : v}, and a ${whole ? "whole " : ""}number from ${field.min} to ${field.max} is expected.`, true);
+  return null;
+}
+
+// One thing sounds on a page at a time: whatever begins stops what did so before. players.py says the same of <audio>.
+function sounding(player) {
+  if (window.sounding !== player) window.sounding?.pause();
+  window.sounding = player;
 }
 
 class Player {
-  constructor() { this.playing = []; }
+  constructor() { this.playing = new Set(); }  // {source, gain, alone}
   wake() {  // browsers let sound begin after a click or a key only
     if (!this.context) {
       this.context = new AudioContext();
@@ -54,19 +69,26 @@ class Player {
     if (this.context.state !== "running") this.context.resume();
     return this.context;
   }
-  play(x, rate, { semitones = 0, alone = true, delay = 0 } = {}) {  // alone: what was playing stops
+  pause(which = () => true) {
+    for (const one of [...this.playing].filter(which)) {
+      one.gain.gain.setTargetAtTime(0, this.context.currentTime, 0.003);
+      one.source.stop(this.context.currentTime + 0.03);
+      this.playing.delete(one);
+    }
+  }
+  play(x, rate, { semitones = 0, alone = true, delay = 0 } = {}) {  // alone: what of it was playing stops; else both sound, as pads do
     const context = this.wake(), buffer = context.createBuffer(1, x.length, rate);
     buffer.copyToChannel(x, 0);
     const source = new AudioBufferSourceNode(context, { buffer, playbackRate: 2 ** (semitones / 12) });
-    const gain = new GainNode(context);
+    const gain = new GainNode(context), one = { source, gain, alone: alone || delay > 0 };
     source.connect(gain).connect(this.out);
-    if (alone) for (const playing of this.playing.splice(0)) {
-      playing.gain.gain.setTargetAtTime(0, context.currentTime, 0.003);
-      playing.source.stop(context.currentTime + 0.03);
-    }
+    sounding(this);
+    if (alone) this.pause((other) => other.alone);
     source.start(context.currentTime + delay);
-    if (alone || delay) this.playing.push({ source, gain });
+    this.playing.add(one);
+    source.onended = () => this.playing.delete(one);
   }
+  close() { this.pause(); this.context?.close(); }
 }
 
 function waveform(canvas, x) {
