@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from workbench import evidence, models, report, runs
+from workbench import evidence, models, report, runs, saved
 from workbench.distributions import PRIORS
 from workbench.errors import UsageError
 from workbench.latents import told
@@ -29,9 +29,9 @@ def test_the_store_of_a_run_is_found_from_another_folder(tmp_path, monkeypatch):
     run.mkdir(parents=True)
     (store / "manifest.json").write_text("{}")
     monkeypatch.chdir(tmp_path)
-    assert report._store(run, "stores/a") == store
+    assert saved.store_of(run, "stores/a") == store
     with pytest.raises(ValueError, match=r"was trained on the store stores/b.*workbench run data"):
-        report._store(run, "stores/b")
+        saved.store_of(run, "stores/b")
 
 
 def test_an_unfinished_run_says_how_to_go_on(clips, tmp_path):

@@ -204,6 +204,7 @@ def test_a_training_goes_on_with_the_settings_labels_and_splits_it_was_begun_wit
                 resumed(other, folder)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard's own thread
 def test_a_checkpoint_whose_folder_is_gone_does_not_ask_for_room(clips, tmp_path, monkeypatch):
     original = train.Loop.step
 

@@ -1,6 +1,6 @@
 """What a trained run holds, read without torch: settings of its model, whether its weights are whole, and its clips."""
 
-__all__ = ["VERSION", "Saved", "clips_of", "read"]
+__all__ = ["VERSION", "Saved", "clips_of", "fits", "read", "store_of"]
 
 import json
 import os
@@ -71,8 +71,20 @@ def torn(path: Path) -> str:
     return "" if size == 8 + head + end else f"has {size:,} bytes, and its head tells of {8 + head + end:,}"
 
 
+def store_of(source: Path, path: str) -> Path:
+    """The store of a run; a relative path counts from here, or from the folder in which the run was made."""
+    places = [Path(path).expanduser(), *(folder / path for folder in source.resolve().parents)]
+    for place in places:
+        if (place / "manifest.json").is_file():
+            return place
+    raise UsageError(
+        f"{source} was trained on the store {path}, which is neither here nor beside the run; go to the folder in which the run "
+        "was made, or build the store again by `workbench run data`."
+    )
+
+
 def clips_of(source) -> Clips:
-    """The clips that a run was trained on; a store of a relative path counts from here, or from a folder above the run.
+    """The clips that a run was trained on.
 
     Raises UsageError where the run has no model, its store is not found, or the two do not fit together any more.
     """
@@ -81,14 +93,7 @@ def clips_of(source) -> Clips:
     if (stands := runs.status(source)) != "finished" and not (source / WEIGHTS).is_file():
         then = "wait for it" if stands == "running" else f"go on with it: `workbench run train --out {source} --resume`"
         raise UsageError(f"{source} is {stands}, so there is no model in it yet: {then}, or take another run.")
-    model, path = read(source), record["settings"]["store"]
-    places = [Path(path).expanduser(), *(folder / path for folder in source.resolve().parents)]
-    store = next((place for place in places if (place / "manifest.json").is_file()), None)
-    if store is None:
-        raise UsageError(
-            f"{source} was trained on the store {path}, which is neither here nor beside the run; go to the folder in which the run "
-            "was made, or build the store again by `workbench run data`."
-        )
+    model, store = read(source), store_of(source, record["settings"]["store"])
     clips = Clips(store, labels=record["settings"]["labels"] or None)
     fits(clips, model.settings["length"], model.settings["rate"], model.settings["labels"])
     return clips
