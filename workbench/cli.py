@@ -170,8 +170,8 @@ def demo(
     with runs.start(out, settings, notebook="demo", resume=going_on) as whole:
         for stem, path in paths.items():
             step, name = time.monotonic(), runs.short(path.stem)
-            declared = notebooks.parameters(path)
-            values, there = notebooks.fit(declared, wiring[stem] | DEMO[stem], stem), (out / name / runs.RECORD).exists()
+            declared, there = notebooks.parameters(path), (out / name / runs.RECORD).exists()
+            values = notebooks.fit(declared, wiring[stem] | DEMO[stem], stem)
             if there and runs.status(out / name) == "finished":
                 pages.append((out / name / path.name).with_suffix(".html"))
                 _say(f"{stem}: was done before")
