@@ -12,9 +12,18 @@ import nbformat
 import numpy as np
 import pytest
 import soundfile
+from conftest import mislabelled
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
+# texts of figures that reach beyond these, by 2 pixels and more
+CUT = """() => [...document.querySelectorAll('.js-plotly-plot')].flatMap((plot) => {
+    const box = plot.querySelector('.main-svg').getBoundingClientRect();
+    return [...plot.querySelectorAll('.main-svg text')].filter((text) => {
+        const r = text.getBoundingClientRect();
+        return r.width && (r.left < box.left - 2 || r.right > box.right + 2 || r.top < box.top - 2 || r.bottom > box.bottom + 2);
+    }).map((text) => text.textContent);
+})"""
 STEPS = {"steps": {"autoencode": 20, "adversarial": 2, "prior": 20}}
 
 
@@ -76,6 +85,14 @@ def test_each_run_tells_what_made_it(journey):
     assert {"distance, this model", "distance, silence", "diversity ratio", "log-likelihood, spline"} <= set(results)
 
 
+def test_one_number_has_one_name_and_one_value(journey):
+    drawn, report = (
+        json.loads((journey / f"runs/{name}/run.json").read_text())["results"] for name in ("draw", "report")
+    )
+    both = set(drawn) & set(report)
+    assert "memorisation" in both and all(drawn[name] == report[name] for name in both)
+
+
 def test_runs_are_compared_by_what_their_reports_say(journey):
     asked = ["-p", "runs", '["runs/train"]', "-p", "priors", '["standard", "gaussian", "spline"]', "-p", "draws", "2"]
     workbench("run", "compare", *asked, "--out", "runs/compare", cwd=journey)
@@ -90,28 +107,27 @@ def test_runs_are_compared_by_what_their_reports_say(journey):
     assert "is no finished run of 2_train and holds none" in text
 
 
-def test_what_is_not_up_front_is_folded(journey, chromium):
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page()
-        page.goto((journey / "runs/report/7_report.html").as_uri())
-        page.wait_for_selector(".js-plotly-plot .main-svg")
-        assert page.get_by_text("Five numbers").is_visible()
-        folds = page.locator("details > summary")
-        names = folds.all_inner_texts()
-        assert "Reconstructions" in names and "Priors on the same frozen encoder" in names
-        figure = (
-            page.locator("details", has=page.get_by_text("Reconstructions", exact=True))
-            .locator(".js-plotly-plot")
-            .first
-        )
-        assert not figure.is_visible()
-        folds.nth(names.index("Reconstructions")).click()
-        page.wait_for_timeout(300)
-        assert figure.is_visible() and figure.bounding_box()["width"] > 300  # drawn anew at its width
-        browser.close()
+def test_what_is_not_up_front_is_folded(journey, browser):
+    page = browser.new_page()
+    page.goto((journey / "runs/report/7_report.html").as_uri())
+    page.wait_for_selector(".js-plotly-plot .main-svg")
+    assert page.get_by_text("Five numbers").is_visible()
+    folds = page.locator("details > summary")
+    names = folds.all_inner_texts()
+    assert {
+        "Reconstructions",
+        "Priors on the same frozen encoder",
+        "Descriptors of held-out clips and of draws",
+    } <= set(names)
+    stars = page.locator("details", has=page.locator("summary", has_text="Stars"))
+    assert stars.locator(".js-plotly-plot").count() == 0, "figures stand below headings of their own"
+    figure = (
+        page.locator("details", has=page.get_by_text("Reconstructions", exact=True)).locator(".js-plotly-plot").first
+    )
+    assert not figure.is_visible()
+    folds.nth(names.index("Reconstructions")).click()
+    figure.wait_for(state="visible")
+    page.wait_for_function("(plot) => plot.getBoundingClientRect().width > 300", arg=figure.element_handle())
 
 
 def test_an_executed_instrument_is_small_and_says_what_to_do(journey):
@@ -139,32 +155,57 @@ def test_pages_hold_figures_and_sound_and_no_bundle_in_the_notebook(journey):
         assert "data:audio/flac;base64," in page and page.count("plotly.js v") == 1, name
 
 
-def test_figures_draw_and_sounds_play_in_a_browser_without_network(journey, chromium):
-    from playwright.sync_api import sync_playwright
+def test_figures_draw_and_a_game_is_played_by_ear_in_a_page_alone(journey, browser):
+    page = browser.new_page()
+    errors = []
+    page.on("pageerror", lambda e: errors.append(str(e)))
+    page.goto((journey / "runs/draw/3_draw.html").as_uri())
+    page.wait_for_selector(".js-plotly-plot .main-svg")
+    page.wait_for_function("[...document.querySelectorAll('audio')].slice(0, 6).every((a) => a.readyState >= 1)")
+    audio = page.evaluate(
+        "(() => { const a = document.querySelector('audio'); return [a.duration, a.error?.message] })()"
+    )
+    assert audio[0] == pytest.approx(4096 / 22_050, abs=0.02) and audio[1] is None
+    # the game: a guess on what was played to its end, without leaps; all guessed as real, half of which is right
+    trials = page.locator(".real-or-made .trial")
+    assert trials.count() == 20
+    ended = "(i) => document.querySelectorAll('.trial audio')[i].ended"
+    page.evaluate(
+        "(() => { const a = document.querySelector('.trial audio'); a.currentTime = 0.9 * a.duration; a.play(); })()"
+    )
+    page.wait_for_function(ended, arg=0)
+    for i in range(20):
+        buttons = trials.nth(i).locator("button")
+        assert buttons.nth(0).is_disabled() and buttons.nth(1).is_disabled(), i
+        trials.nth(i).locator("audio").evaluate("(a) => a.play()")
+        page.wait_for_function(ended, arg=i)
+        buttons.first.click()
+    tally = page.locator(".real-or-made .tally").inner_text()
+    assert tally.startswith("10 of 20 right: 50 % (95 % interval 30 % to 70 %)") and "not ruled out" in tally
+    assert not errors
 
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page()
-        asked, errors = [], []
-        page.on("request", lambda r: asked.append(r.url) if r.url.startswith("http") else None)
-        page.on("pageerror", lambda e: errors.append(str(e)))
-        page.goto((journey / "runs/draw/3_draw.html").as_uri())
-        page.wait_for_selector(".js-plotly-plot .main-svg")
-        ready = "() => [...document.querySelectorAll('audio')].slice(0, 6).map(a => a.readyState)"
-        page.wait_for_function(f"({ready})().every(s => s >= 1)")
-        audio = page.evaluate(
-            "() => { const a = document.querySelector('audio'); return [a.duration, a.error && a.error.message] }"
+
+def test_pages_ask_nothing_and_cut_no_word(journey, browser):
+    page = browser.new_page(viewport={"width": 900, "height": 1000})
+    for path in sorted(journey.glob("runs/*/*.html")):
+        page.goto(path.as_uri())
+        page.evaluate("document.querySelectorAll('details').forEach((fold) => { fold.open = true; })")
+        page.wait_for_load_state("networkidle")
+        page.wait_for_function(
+            "[...document.querySelectorAll('.js-plotly-plot')].every((p) => p.querySelector('.main-svg'))"
         )
-        assert audio[0] == pytest.approx(4096 / 22_050, abs=0.02) and audio[1] is None
-        # the game: guess all as real, half of which is right
-        trials = page.locator(".real-or-made .trial")
-        assert trials.count() == 20
-        for i in range(20):
-            trials.nth(i).locator("button").first.click()
-        tally = page.locator(".real-or-made .tally").inner_text()
-        assert tally.startswith("10 of 20 right: 50 % (95 % interval 30 % to 70 %)") and "not ruled out" in tally
-        assert not asked and not errors
-        browser.close()
+        assert page.evaluate(CUT) == [], path.name
+    assert [address for address in browser.asked if not address.startswith(("file:", "data:", "blob:"))] == []
+
+
+def test_tick_texts_in_notebooks_are_those_of_their_values(journey):
+    figs = 0
+    for path in sorted(journey.glob("runs/*/*.ipynb")):
+        for output in (o for cell in nbformat.read(path, 4).cells for o in cell.get("outputs", ())):
+            if figure := output.get("data", {}).get("application/vnd.plotly.v1+json"):
+                figs += 1
+                assert mislabelled(figure["layout"]) == [], path.name
+    assert figs > 10
 
 
 def test_generate_writes_a_pack_that_can_be_made_again(journey):

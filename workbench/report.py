@@ -281,6 +281,16 @@ def judged_labels(model: Autoencoder, clips: Clips, least: int = 8) -> list[str]
     return labels if len(labels) > 1 else []
 
 
+def unlabelled(model: Autoencoder, clips: Clips, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """As many draws without label as there are held-out clips, 4 MOST at most, (n, T); log-mel vectors of these clips, and of the draws.
+
+    Of these is the number "memorisation"; "memorisation-descriptors" and the like are of `evidence`, under an embedding.
+    """
+    held = np.concatenate([clips.split(s).vectors() for s in ("valid", "test")])
+    made = model.sample(min(len(held), 4 * MOST), seed=seed + 1)[:, 0].numpy()
+    return made, held, descriptors.embed(made, model.rate)
+
+
 def draws(model: Autoencoder, clips: Clips, seed: int = 0, least: int = 8, each: int = 32) -> Draws:
     """Judge draws with and without label; labels with fewer than `least` training or 2 held-out clips are left out."""
     labels = judged_labels(model, clips, least)
@@ -323,9 +333,8 @@ def draws(model: Autoencoder, clips: Clips, seed: int = 0, least: int = 8, each:
         )
     vendi = pd.DataFrame(diversity)
 
-    n = min(len(held), 4 * MOST)
-    free_clips = model.sample(n, seed=seed + 1)[:, 0].numpy()
-    free = descriptors.matrix(free_clips, model.rate)
+    free_clips, unknown, new = unlabelled(model, clips, seed)
+    n, free = len(free_clips), descriptors.matrix(free_clips, model.rate)
     other = fit.index[names].to_numpy()[np.random.default_rng(seed).permutation(len(fit))[:n]]
     table = pd.DataFrame(
         {
@@ -334,16 +343,11 @@ def draws(model: Autoencoder, clips: Clips, seed: int = 0, least: int = 8, each:
             "floor": metrics.kolmogorov(held[names], other),
         }
     )
-    known = (
-        fit.vectors(),
-        np.concatenate([clips.split(s).vectors() for s in ("valid", "test")]),
-        descriptors.embed(free_clips, model.rate),
-    )
     return Draws(
         {"held-out": truth.diagonal().mean(), "draws": confusion.diagonal().mean()},
         pd.DataFrame(confusion, labels, labels),
         vendi.assign(ratio=vendi.draws / vendi.real),
         table,
-        metrics.memorisation(*known),
+        metrics.memorisation(fit.vectors(), unknown, new),
         (held[names].to_numpy(), free),
     )
