@@ -16,14 +16,18 @@ from conftest import mislabelled
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
-# texts of figures that reach beyond these, by 2 pixels and more
+# texts of figures that reach beyond these, by 2 pixels and more, titles of panels that lie on one another, and cut words in tables
 CUT = """() => [...document.querySelectorAll('.js-plotly-plot')].flatMap((plot) => {
     const box = plot.querySelector('.main-svg').getBoundingClientRect();
     return [...plot.querySelectorAll('.main-svg text')].filter((text) => {
         const r = text.getBoundingClientRect();
         return r.width && (r.left < box.left - 2 || r.right > box.right + 2 || r.top < box.top - 2 || r.bottom > box.bottom + 2);
-    }).map((text) => text.textContent);
-})"""
+    }).map((text) => text.textContent).concat([...plot.querySelectorAll('.annotation-text')].filter((text, i, all) => {
+        const r = text.getBoundingClientRect(), on = (q) => Math.min(r.right, q.right) - Math.max(r.left, q.left) > 2
+            && Math.min(r.bottom, q.bottom) - Math.max(r.top, q.top) > 2;
+        return all.slice(0, i).some((other) => on(other.getBoundingClientRect()));
+    }).map((text) => text.textContent));
+}).concat([...document.querySelectorAll('td, th')].map((cell) => cell.textContent).filter((text) => text.endsWith('...')))"""
 STEPS = {"steps": {"autoencode": 20, "adversarial": 2, "prior": 20}}
 
 

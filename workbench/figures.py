@@ -23,8 +23,10 @@ __all__ = [
 ]
 
 import html
+import textwrap
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 import plotly.io as pio
 from plotly.subplots import make_subplots
@@ -52,14 +54,17 @@ def spectrogram(clips, rate: float, titles=None, columns: int = 4) -> go.Figure:
 
     columns = min(columns, n)
     rows = -(-n // columns)
+    # a title as wide as its panel on a page: 112 characters in a row of panels
+    titles = [textwrap.wrap(title, max(112 // columns, 8)) for title in titles]
+    more, body = 14 * (max(1, *map(len, titles)) - 1), rows * (150 if n <= 16 else 110)
     fig = make_subplots(
         rows,
         columns,
         shared_xaxes="all",
         shared_yaxes="all",
-        subplot_titles=_escaped(titles),
+        subplot_titles=["<br>".join(_escaped(lines)) for lines in titles],
         horizontal_spacing=0.02,
-        vertical_spacing=min(0.3 * (1 / rows), 0.12),
+        vertical_spacing=(min(0.3 * (1 / rows), 0.12) * body + more) / (body + more * rows),
     )
     octaves = (np.log10(low), np.log10(high))
     for i, level in enumerate(levels):
@@ -82,7 +87,8 @@ def spectrogram(clips, rate: float, titles=None, columns: int = 4) -> go.Figure:
     fig.update_xaxes(title="s", row=rows)
     fig.update_annotations(font_size=11)
     fig.update_layout(coloraxis=dict(colorscale="Magma", cmin=-80, cmax=0, colorbar=dict(title="dB", thickness=10)))
-    return styled(fig, body=50 + rows * (150 if n <= 16 else 110))
+    fig = styled(fig, body=50 + body + more * rows)
+    return fig.update_layout(margin_t=fig.layout.margin.t + more)
 
 
 def _levels(x: np.ndarray, rate: float, cells: int, low: float, high: float) -> np.ndarray:
@@ -388,7 +394,8 @@ def _named(names, n: int, what: str) -> list[str]:
 
 
 def show_offline() -> None:
-    """Show figures without plotly.js in the notebook: JupyterLab has its own, the HTML page gets one copy."""
+    """Show figures without plotly.js in the notebook: JupyterLab has its own, the HTML page gets one copy; and tables whole."""
+    pd.set_option("display.max_colwidth", None)
     pio.renderers["plotly_mimetype"].config = CONFIG
     pio.renderers.default = "plotly_mimetype"
 
