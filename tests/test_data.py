@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from conftest import spoilt
 
 from workbench import audio, data, descriptors, labels, packs, splits, stores
 from workbench.clips import attributes
@@ -711,3 +712,13 @@ def test_takes_of_one_sound_are_warned_of(tmp_path, capsys):
     assert "Nothing can be trained of this store yet" in said and "add sounds that differ" in said
     with pytest.raises(data.DataError, match="add sounds that differ"):
         clips.trainable()
+
+
+@pytest.mark.parametrize("stem", ["clips", "vectors"])
+def test_a_damaged_shard_is_a_sentence(clips, tmp_path, stem):
+    store = shutil.copytree(clips.store, tmp_path / "store")
+    for way in spoilt(store / f"{stem}-00000.npy"):
+        with pytest.raises(data.DataError) as error:
+            again = data.Clips(store)
+            again.audio() if stem == "clips" else again.vectors()
+        assert f"{stem}-00000.npy is damaged" in str(error.value), way

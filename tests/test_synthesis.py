@@ -55,22 +55,22 @@ def test_any_rate_and_length(rate, seconds):
 
 
 def test_the_factors_are_true(pack):
-    def pairs(labels, factor, name):
-        chosen = [(x, info) for x, info in pack if info["label"] in labels]
+    def pairs(kinds, factor, name):
+        chosen = [(x, info) for x, info in pack if info["label"] in kinds]
         told = [info[f"factor_{factor}"] for _, info in chosen]
         return np.array(told), np.array([descriptors.describe(x, RATE)[name] for x, _ in chosen])
 
     told, heard = pairs(("lead",), "pitch", "pitch")
     assert np.median(np.abs(heard / told - 1)) < 0.02
-    for labels, factor, name in [
+    for kinds, factor, name in [
         (("kick", "tom", "snare", "hat closed"), "decay", "decay"),
         (("hat closed", "hat open"), "decay", "temporal_centroid"),
         (synthesis.LABELS, "noise", "flatness"),
         (("cowbell", "chime"), "pitch", "centroid"),
     ]:
-        told, heard = pairs(labels, factor, name)
+        told, heard = pairs(kinds, factor, name)
         ranks = [np.argsort(np.argsort(values)) for values in (told, heard)]
-        assert np.corrcoef(*ranks)[0, 1] > 0.6, (labels, factor, name)
+        assert np.corrcoef(*ranks)[0, 1] > 0.6, (kinds, factor, name)
 
 
 def test_labels_are_heard_on_machines_not_yet_met(pack):

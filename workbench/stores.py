@@ -61,9 +61,13 @@ def gather(store: Path, stem: str, rows: np.ndarray) -> np.ndarray:
     out = None
     for shard in np.unique(rows // SHARD):
         here = np.flatnonzero(rows // SHARD == shard)
-        data = np.load(store / f"{stem}-{shard:05d}.npy", mmap_mode="r")
-        out = np.empty((len(rows), data.shape[1]), data.dtype) if out is None else out
-        out[here] = data[rows[here] % SHARD]
+        file = store / f"{stem}-{shard:05d}.npy"
+        try:
+            data = np.load(file, mmap_mode="r")
+            out = np.empty((len(rows), data.shape[1]), data.dtype) if out is None else out
+            out[here] = data[rows[here] % SHARD]
+        except (OSError, ValueError, EOFError, IndexError, AttributeError) as error:
+            raise DataError(f"{file} is damaged ({error}); build the store again in a new folder") from error
     return np.empty((0, 0), STEMS[stem]) if out is None else out
 
 

@@ -129,6 +129,7 @@ def run(todo: list[Job], workers: int = 1, say: Callable[[str], None] = print, s
             threads_per_worker=workers,
             processes=False,
             dashboard_address="127.0.0.1:0",
+            worker_dashboard_address="127.0.0.1:0",
             protocol="inproc://",
         )
     )
