@@ -200,7 +200,6 @@ else:
         for line in process.stderr:
             if line == "training\n":
                 break
-        time.sleep(0.2)
         process.send_signal(signal.SIGINT)
         told = process.stderr.read()
     assert process.returncode == 130 and "Traceback" not in told, told
@@ -616,16 +615,29 @@ def test_doctor_says_what_for_and_what_to_type(monkeypatch):
 
 
 def test_the_command_is_quick():
-    def best(*words, tries=3):
-        times = []
-        for _ in range(tries):
-            begun = time.perf_counter()
-            subprocess.run([sys.executable, *words], check=True, capture_output=True)
-            times.append(time.perf_counter() - begun)
-        return min(times)
-
-    assert best("-c", "import workbench") - best("-c", "pass") <= 0.3
-    assert best("-m", "workbench.cli", "--help") <= 1.0
+    """What takes time to import is not imported before it is needed; a clock would measure the machine."""
+    slow = {
+        "torch",
+        "torchaudio",
+        "numpy",
+        "pandas",
+        "scipy",
+        "sklearn",
+        "plotly",
+        "papermill",
+        "nbformat",
+        "umap",
+        "dask",
+        "IPython",
+    }
+    for code in ("import workbench", "from workbench import cli; cli.app(['--help'], standalone_mode=False)"):
+        done = subprocess.run(
+            [sys.executable, "-c", f"{code}\nimport sys; print(*sys.modules)"],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        assert not slow & set(done.stdout.splitlines()[-1].split()), code
 
 
 def test_the_version_is_the_packages():
