@@ -21,10 +21,10 @@ from workbench.data import Clips
 from workbench.distributions import Posterior, Prior, keyed_noise
 from workbench.errors import UsageError
 from workbench.files import write_json
+from workbench.saved import VERSION
 
 __all__ = ["HOTTEST", "VERSION", "Autoencoder", "Batch", "Schedule", "Stage", "complete", "limited", "load", "ramp"]
 
-VERSION = 2  # of the saved settings; a change that old files do not survive raises it (2: mixture below the flow)
 KNEE = 0.8  # rendered values beyond it are rounded off towards 1, not cut
 RENDER = 16  # clips a batch when sound is made to be kept: one size, so that a clip is the same in any company
 HOTTEST = 3.0  # the highest temperature of a draw, in all places that take one
