@@ -1,9 +1,9 @@
-"""What does it cost that threads of torch sleep while they wait, alone and beside two busy processes?
+"""What is it worth that threads of torch soon sleep while they wait, alone and beside two busy processes?
 
     python benchmarks/waiting.py [rounds]
 
-Training steps of `wave` in the same minutes: with OMP_WAIT_POLICY as it is by default, where threads that wait spin, and
-PASSIVE, as kernels are started here. Look at the ratios: alone the two should be alike, beside others PASSIVE is faster.
+Training steps of `wave` in the same minutes: as by default, where threads that wait spin; as kernels are started here; and
+with threads that sleep at once. Look at the ratios: alone the second should be like the first, beside others it is faster.
 """
 
 import json
@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
+
+from workbench.notebooks import CALM
 
 HERE = Path(__file__).resolve().parent
 STEPS = """
@@ -28,14 +30,16 @@ print(json.dumps([seconds, used.ru_utime + used.ru_stime]))
 """
 
 
-def measured(passive: bool, others: int) -> tuple[float, float]:
+WAYS = {"spinning": {}, "as here": CALM, "sleeping at once": {"OMP_WAIT_POLICY": "PASSIVE"}}
+
+
+def measured(way: dict[str, str], others: int) -> tuple[float, float]:
     """Seconds of a step, and processor seconds of the whole process, beside so many busy ones."""
-    environment = {**os.environ, **({"OMP_WAIT_POLICY": "PASSIVE"} if passive else {})}
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(others)]
     try:
         done = subprocess.run(
             [sys.executable, "-c", STEPS.format(here=str(HERE))],
-            env=environment, capture_output=True, text=True, check=True,
+            env={**os.environ, **way}, capture_output=True, text=True, check=True,
         )  # fmt: skip
         return tuple(json.loads(done.stdout.splitlines()[-1]))
     finally:
@@ -45,12 +49,12 @@ def measured(passive: bool, others: int) -> tuple[float, float]:
 
 def main(rounds: int = 3) -> None:
     for others in (0, 2):
-        rows = np.array([[measured(passive, others) for passive in (False, True)] for _ in range(rounds)])
-        seconds, used = np.median(rows, axis=0).T
-        print(
-            f"{others} busy processes beside it: a step {seconds[0]:.3f} s spinning, {seconds[1]:.3f} s sleeping "
-            f"(ratio {np.median(rows[:, 1, 0] / rows[:, 0, 0]):.2f}); processor time {used[0]:.0f} and {used[1]:.0f} s"
-        )
+        rows = np.array([[measured(way, others) for way in WAYS.values()] for _ in range(rounds)])
+        print(f"{others} busy processes beside it:")
+        for i, name in enumerate(WAYS):
+            seconds, used = np.median(rows[:, i], axis=0)
+            ratio = np.median(rows[:, i, 0] / rows[:, 0, 0])
+            print(f"  {name}: a step takes {seconds:.3f} s ({ratio:.2f} x), the process {used:.0f} s of the cores")
 
 
 if __name__ == "__main__":

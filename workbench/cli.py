@@ -296,7 +296,7 @@ def lab():
     words += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.news_url=None"]
     words += ["--LabApp.extension_manager=readonly"]
     words += ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []  # as in containers
-    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "WORKBENCH_HOME": str(Path.cwd())}
+    environment = {**notebooks.CALM, **os.environ, "WORKBENCH_HOME": str(Path.cwd())}
     raise typer.Exit(subprocess.call([sys.executable, "-m", "jupyterlab", *words], env=environment))
 
 

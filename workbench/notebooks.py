@@ -31,12 +31,15 @@ from .errors import UsageError
 from .files import read_json
 from .typed import OURS, Parameter, Text, fit, listed, parameters
 
-# ipykernel's own launcher, but for two things: a kernel that ends while it is interrupted may find its sockets closed, and
-# tornado would show that as a traceback; and threads of torch that wait for each other sleep, else they burn the cores that
-# other processes need (benchmarks/waiting.py)
-LAUNCH = """
+# Threads of torch that wait for each other spin for a moment and then sleep: by default they spin on, and burn the cores that
+# other processes need; those that sleep at once make training slower by a third (benchmarks/waiting.py).
+CALM = {"GOMP_SPINCOUNT": "1000"}
+
+# ipykernel's own launcher, but for one thing: a kernel that ends while it is interrupted may find its sockets closed, and
+# tornado would show that as a traceback
+LAUNCH = f"""
 import logging, os, sys
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.update({{**{CALM}, **os.environ}})
 sys.path[:1] = []
 logging.getLogger("tornado.general").setLevel(logging.CRITICAL)
 from ipykernel import kernelapp
@@ -300,7 +303,7 @@ def serve(notebook: Path, values: Mapping[str, Any], port: int = 0, browser: boo
         # pages that were closed leave a kernel of a gigabyte each
         command += ["--MappingKernelManager.cull_idle_timeout=60", "--MappingKernelManager.cull_interval=20"]
         # threads that wait for each other by spinning take the browser's core, and then wait for it: two pages of two minutes took eight
-        environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "WORKBENCH_HOME": str(Path.cwd())}
+        environment = {**CALM, **os.environ, "WORKBENCH_HOME": str(Path.cwd())}
         environment["JUPYTER_PATH"] = os.pathsep.join(filter(None, [folder, os.environ.get("JUPYTER_PATH")]))
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         server = subprocess.Popen(command, env=environment)
