@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SMOKE = [  # imports; data, train, draw, report, map and play as notebooks; their pages in a browser; figure files
     "tests/test_install.py",
     "tests/test_journey.py::test_each_run_tells_what_made_it",
-    "tests/test_journey.py::test_figures_draw_and_sounds_play_in_a_browser_without_network",
+    "tests/test_journey.py::test_figures_draw_and_a_game_is_played_by_ear_in_a_page_alone",
     "tests/test_figures.py::test_every_figure_reaches_paper",
 ]
 

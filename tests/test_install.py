@@ -130,3 +130,11 @@ def test_a_broken_package_is_named_with_what_to_do(tmp_path, monkeypatch, fault,
     assert sentence in doctor.broken()["torchaudio"]
     done = subprocess.run([sys.executable, "-m", "workbench.doctor"], capture_output=True, text=True, check=False)
     assert done.returncode == 1 and "torchaudio cannot be imported" in done.stdout and "make install" in done.stdout
+
+
+def test_the_smoke_test_of_an_update_is_there():
+    source = ast.parse((ROOT / ".ci" / "update.py").read_text())
+    smoke = next(node.value for node in source.body if isinstance(node, ast.Assign) and node.targets[0].id == "SMOKE")
+    for name in ast.literal_eval(smoke):
+        file, _, test = name.partition("::")
+        assert f"def {test}(" in (ROOT / file).read_text() if test else (ROOT / file).exists(), name
