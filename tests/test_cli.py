@@ -1,5 +1,6 @@
 """Laws of the `workbench` command, on small notebooks run for real."""
 
+import itertools
 import json
 import os
 import shutil
@@ -241,6 +242,7 @@ def test_refusals_are_sentences(tmp_path, write_notebook, refused, monkeypatch):
     assert "no parameter `resume`" in refused("run", "report", "--resume", "--out", "new")
     assert "no run.json" in refused("run", "train", "--out", "thesis", "--replace")
     assert "no folder or file nosuch" in refused("demo", "--source", "nosuch")
+    assert "No source was given" in refused("demo", "--source", "")
     assert "no run folder" in refused("generate", "thesis")
     runs.start("r", {}, notebook="2_train").finish()
     assert "is a run of 2_train, not a demo" in refused("demo", "--out", "r")
@@ -406,15 +408,17 @@ def test_a_copied_notebook_is_run_with_the_runs_beside_it(untrained, clips, tmp_
     declared = notebooks.parameters(copy)
     monkeypatch.setattr(runs, "_beside", [])
     with pytest.raises(
-        runs.RunError, match=f"under {tmp_path / 'elsewhere' / 'runs'}, {tmp_path / 'runs'}, {tmp_path}: "
+        runs.RunError, match=f"under {tmp_path / 'elsewhere' / 'runs'}, {tmp_path / 'runs'}, {tmp_path} or in "
     ):
         asked.check(copy, declared, {})
     runs.start(run, {"store": str(clips.store), "labels": []}, notebook="2_train", data=clips.fingerprint).finish()
     untrained.save(run)
     copy = Path(shutil.move(copy, tmp_path / "thesis"))
-    for given in ({}, {"run": "runs/mine"}):
+    (tmp_path / "thesis" / "nb").mkdir()
+    lower = Path(shutil.copy(copy, tmp_path / "thesis" / "nb"))
+    for path, given in itertools.product((copy, lower), ({}, {"run": "runs/mine"})):
         monkeypatch.setattr(runs, "_beside", [])
-        assert asked.check(copy, declared, given) == {"run": str(run)}
+        assert asked.check(path, declared, given) == {"run": str(run)}, (path, given)
     monkeypatch.chdir(tmp_path / "thesis")
     assert (
         asked.check(Path(copy.name), declared, {}) == {} == asked.check(Path(copy.name), declared, {"run": "runs/mine"})

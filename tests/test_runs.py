@@ -262,6 +262,15 @@ def test_a_copied_notebook_finds_runs_beside_it_and_says_where_it_looked(tmp_pat
     monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path / "home"))
     runs.go_home()
     assert Path.cwd() == tmp_path / "home" and runs.newest() == here / "b"
+    (here / "b").rename(tmp_path / "b")
+    (tmp_path / "away").rename(tmp_path / "thesis" / "runs")
+    assert runs.newest() == run == runs.locate("runs/a"), "in `runs` above the notebook"
+
+
+def test_runs_above_the_notebooks_of_the_checkout_are_not_taken(monkeypatch):
+    monkeypatch.setattr(runs, "_beside", [])
+    runs.beside(Path(runs.__file__).parent.parent / "notebooks" / "extras")
+    assert runs._beside == []
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):

@@ -1,6 +1,6 @@
 """What a notebook is asked for, looked at before a kernel starts: runs, stores, labels, families and presets that are not there."""
 
-__all__ = ["check"]
+__all__ = ["check", "source"]
 
 import contextlib
 import io
@@ -25,8 +25,7 @@ def check(
     now = {name: values.get(name, typed.default(parameter)) for name, parameter in declared.items()}
     if resumed is not None and not (resumed / runs.RECORD).exists():
         return {}  # the next question says so
-    if Path(__file__).resolve().parent.parent / "notebooks" not in notebook.resolve().parents:  # a copy
-        runs.beside(notebook.parent)
+    runs.beside(notebook.parent)
     if "family" in now:
         models.known(now["family"], now.get("preset"))
     for name, parameter in declared.items():
@@ -58,6 +57,19 @@ def check(
     if opened:
         named(now, *opened[0])
     return found
+
+
+def source(given: str) -> None:
+    """Refuse a source of clips that is not there."""
+    if not given.strip():
+        raise UsageError(
+            'No source was given: give a folder, an archive, a recording, or "synthetic" for the built-in pack.'
+        )
+    if given != "synthetic" and not Path(given).expanduser().exists():
+        raise UsageError(
+            f"There is no folder or file {given} to take clips from: give a folder, an archive, a recording, or "
+            '"synthetic" for the built-in pack.'
+        )
 
 
 def of_family(places: list[Path], family: str) -> None:

@@ -135,13 +135,12 @@ def demo(
     out: Annotated[Path, typer.Option(help="The folder of the demo's four runs.")] = Path("runs/demo"),
 ):
     """Do the whole main job: clips from a source, training, new sounds, and a report; after an interruption, go on."""
-    from . import notebooks
+    from . import asked, notebooks
 
     store = Path("stores", "demo")
+    asked.source(source)
     if source != "synthetic":
         source = str(Path(source).expanduser())
-        if not Path(source).exists():
-            raise runs.RunError(f"There is no folder or file {source} to take clips from.")
         place = Path(source).resolve()  # two folders called "samples" are two stores
         store = Path("stores", f"{place.stem}-{hashlib.sha256(str(place).encode()).hexdigest()[:6]}")
     settings, going_on = {"source": source, "store": str(store), **DEMO}, False

@@ -317,20 +317,27 @@ def go_home() -> None:
 
 
 def beside(folder) -> None:
-    """Name the folder of the notebook, in which runs are looked for as well; the first counts, as a cell may be run twice."""
-    if not _beside:
+    """Name the folder of a notebook that was copied: runs are looked for in it, in its `runs` and those of the folders above it.
+
+    The first counts, as a cell may be run twice.
+    """
+    ours = Path(__file__).resolve().parent.parent / "notebooks"
+    if not _beside and ours not in (here := Path(folder).resolve(), *here.parents):
         _beside.append(Path(folder))
+
+
+def _above() -> list[Path]:
+    return [above for folder in _beside for above in folder.absolute().parents]
 
 
 def newest(root=None, notebook: str = "2_train") -> Path:
     """The newest finished run of a notebook under `root`, also inside demo folders; RunError where there is none.
 
-    Without `root` these are the runs in `runs`, and where there is none those beside the notebook.
+    Without `root` these are the runs in `runs`, and where there is none those beside the notebook or above it.
     """
-    roots = (
-        [Path("runs"), *(p for folder in _beside for p in (folder / "runs", folder))] if root is None else [Path(root)]
-    )
-    for place in roots:
+    near = [Path("runs"), *(p for folder in _beside for p in (folder / "runs", folder))]
+    roots, above = (near, [folder / "runs" for folder in _above()]) if root is None else ([Path(root)], [])
+    for place in roots + above:
         folders = (path.parent for depth in ("*", "*/*") for path in place.glob(f"{depth}/{RECORD}"))
         found = [
             (record["started"], folder)
@@ -340,6 +347,7 @@ def newest(root=None, notebook: str = "2_train") -> Path:
         if found:
             return max(found)[1]
     looked = ", ".join(dict.fromkeys(str(place.absolute()) for place in roots))
+    looked += " or in `runs` of the folders above" if above else ""
     raise RunError(
         f"There is no finished run of {notebook} under {looked}: name one that lies elsewhere, or type `workbench run "
         f"{short(notebook)}`, or `workbench demo` for everything at once."
@@ -349,10 +357,11 @@ def newest(root=None, notebook: str = "2_train") -> Path:
 def locate(folder, notebook: str = "2_train") -> Path:
     """The run of `notebook` that a folder is, or that lies in it (runs/demo -> runs/demo/train).
 
-    A relative folder counts from here, and where there is none from the folder of the notebook.
+    A relative folder counts from here, and where there is none from the folder of the notebook, and from those above it.
     """
     folder = Path(folder).expanduser()
-    folder = next((p for p in (folder, *(place / folder for place in _beside)) if p.exists()), folder)
+    near = [p for p in (folder, *(place / folder for place in _beside)) if p.exists()]
+    folder = next(iter(near or [p for place in _above() if ((p := place / folder) / RECORD).exists()]), folder)
     here, damaged = FACTS, None
     try:
         here = read(folder)
