@@ -141,7 +141,7 @@ def test_an_existing_run_is_refused_at_once(good, refused, monkeypatch):
 
 
 def test_a_failing_cell_is_named_with_its_reason(tmp_path, write_notebook):
-    write_notebook(tmp_path / "few.ipynb", "x = 1", "# why\nint('eight')\n")
+    write_notebook(tmp_path / "few.ipynb", "x = 1", "# why\nx = 2\nint('eight')\n")
     done = workbench("run", "few.ipynb", "--out", "r", cwd=tmp_path)
     assert done.returncode == 1 and "Traceback" not in done.stderr and done.stdout == ""
     why = "cell 2 (`int('eight')`) failed: ValueError: invalid literal for int() with base 10: 'eight'"
@@ -154,7 +154,7 @@ def test_a_users_mistake_is_a_sentence_without_a_traceback_also_in_the_notebook(
     write_notebook(tmp_path / "gone.ipynb", "from workbench import data\ndata.Clips('nowhere')")
     done = workbench("run", "gone.ipynb", "--out", "r", cwd=tmp_path)
     said = f"{tmp_path / 'nowhere'} is no store of clips (no manifest.json in it); `workbench run data` makes one (data.build in Python)"
-    assert done.returncode == 1 and f"workbench: cell 1 (`from workbench import data`) failed: {said}\n" in done.stderr
+    assert done.returncode == 1 and f"workbench: {said}\n" in done.stderr
     page = (tmp_path / "r" / "gone.html").read_text()
     assert "DataError" in page and "is no store of clips" in page and "Traceback" not in page
 
@@ -363,6 +363,23 @@ def test_what_is_not_there_is_refused_before_a_kernel_starts(untrained, clips, t
             kind = next(k for k in ("run", "runs_of") if k in notebooks.parameters(path))
             assert wanted in refused("run", name, "-p", kind, "runs/mine" if kind == "run" else '["runs/mine"]')
     assert tried == set(WRONG)
+    Path("file").write_text("")
+    Path("other").mkdir()
+    Path("other/thesis.tex").write_text("")
+    named = ["-p", "store", clips.store]
+    for words, says in {
+        ("data", "-p", "source", "/nonexistent"): "There is no folder or file /nonexistent",
+        ("data", "-p", "source", ""): "No source was given",
+        ("data", "-p", "store", ""): "No store was given",
+        ("data", "-p", "store", "file"): "file is a file, and a store is a folder",
+        ("data", "-p", "store", "runs/mine"): "runs/mine holds 'model.safetensors' and is no store",
+        ("data", "-p", "store", "other"): "holds 'thesis.tex' and is no store",
+        ("data", "-p", "seed", "-1"): "A seed of -1 was asked",
+        ("train", *named, "-p", "seed", "-1"): "A seed of -1 was asked",
+        ("train", *named, "-p", "accelerator", "tpu"): "'tpu' was asked; those that fit are auto, cpu, cuda, mps",
+        ("listen", "-p", "test", "nosuch"): "There is no listening test in nosuch, and no runs were named",
+    }.items():
+        assert says in refused("run", *words, "--out", "out") and not Path("out").exists(), words
     for value in ('["nowhere"]', '["runs/other"]', '["runs/begun"]', "[]"):
         assert "runs" in refused("run", "compare", "--out", "out", "-p", "runs", value) and not Path("out").exists()
     relabelled = clips.index.label == "kick"

@@ -1,6 +1,6 @@
 """What a notebook is asked for, looked at before a kernel starts: runs, stores, labels, families and presets that are not there."""
 
-__all__ = ["check", "source"]
+__all__ = ["check", "source", "store"]
 
 import contextlib
 import io
@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from . import models, runs, saved, typed
+from . import models, runs, saved, stores, typed
 from .clips import Clips
 from .errors import UsageError
+
+ACCELERATORS = ("auto", "cpu", "cuda", "mps")
 
 
 def check(
@@ -26,6 +28,13 @@ def check(
     if resumed is not None and not (resumed / runs.RECORD).exists():
         return {}  # the next question says so
     runs.beside(notebook.parent)
+    if isinstance(seed := now.get("seed"), int):
+        runs.sown(seed)
+    if (given := now.get("accelerator", "auto")) not in ACCELERATORS:
+        raise UsageError(f"The accelerator '{given}' was asked; those that fit are {', '.join(ACCELERATORS)}.")
+    if {"source", "store"} <= now.keys():  # of 1_data
+        source(now["source"])
+        store(now["store"])
     if "family" in now:
         models.known(now["family"], now.get("preset"))
     for name, parameter in declared.items():
@@ -42,6 +51,11 @@ def check(
         return {}
     if "test" in now and (now["listener"] or (Path(now["test"]) / "test.json").is_file()):
         return {}  # the test is there, and needs no runs
+    if "test" in now and not now["sources"] and now["test"] != typed.default(declared["test"]):
+        raise UsageError(
+            f"There is no listening test in {now['test']}, and no runs were named to make it of: give the folder of a test, or runs "
+            "by -p sources."
+        )
     found, opened = {}, []
     for name, parameter in declared.items():
         if not re.search(r"\bruns? of 2_train\b", parameter.help):
@@ -70,6 +84,19 @@ def source(given: str) -> None:
             f"There is no folder or file {given} to take clips from: give a folder, an archive, a recording, or "
             '"synthetic" for the built-in pack.'
         )
+
+
+def store(given: str) -> None:
+    """Refuse a place in which no store can be built: a file, or a folder of something else."""
+    place = Path(given).expanduser()
+    if not given.strip():
+        raise UsageError("No store was given: name the folder in which the clips are to be kept, such as stores/mine.")
+    if place.exists() and not place.is_dir():
+        raise UsageError(f"{given} is a file, and a store is a folder: give another name.")
+    if place.is_dir() and stores.manifest(place) is None:
+        from . import data
+
+        data._compatible(place, {})
 
 
 def of_family(places: list[Path], family: str) -> None:

@@ -16,6 +16,7 @@ __all__ = [
     "same",
     "settle",
     "short",
+    "sown",
     "start",
     "status",
 ]
@@ -125,8 +126,7 @@ def start(out, settings: dict, *, notebook="", data="", seed=0, note="", resume=
     """
     if resume and not out:
         raise RunError("To resume, say which run: give its folder as `out`.")
-    if seed < 0:
-        raise RunError(f"A seed of {seed} was asked; seeds are whole numbers from 0 on.")
+    sown(seed)
     folder = _folder(out or fresh(notebook))
     for path, mine in list(_held.items()):  # a kernel that begins a notebook anew has given up the run it had open
         if path == folder.resolve() or (not out and mine.record["notebook"] == notebook):
@@ -160,6 +160,11 @@ def start(out, settings: dict, *, notebook="", data="", seed=0, note="", resume=
     if not out:
         print(f"The run folder is {folder}.")
     return _held.setdefault(folder.resolve(), Run(folder, lock, record))
+
+
+def sown(seed: int) -> None:
+    if seed < 0:
+        raise RunError(f"A seed of {seed} was asked; seeds are whole numbers from 0 on.")
 
 
 def same(folder, record: Mapping, notebook: str, data: str) -> None:
