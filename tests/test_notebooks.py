@@ -1,5 +1,10 @@
 """Laws of a notebook's parameters: what is read from its cell, and which values fit."""
 
+import signal
+import subprocess
+import types
+import warnings
+
 import pytest
 from conftest import PARAMETERS
 
@@ -155,6 +160,26 @@ def test_parameters_are_recalled_from_the_record_where_the_notebook_is_torn(tmp_
     runs.start(tmp_path / "run", {"steps": 7}, notebook="n", seed=3).finish()
     (tmp_path / "run" / "n.ipynb").write_text(damage)
     assert notebooks.recall(tmp_path / "run", path) == {"steps": 7, "seed": 3}
+
+
+def test_the_page_of_the_app_is_asked_for_without_warnings(monkeypatch):
+    asked = []
+
+    def popen(command, **_):
+        asked.extend(command)
+        return types.SimpleNamespace(poll=lambda: 0, wait=lambda: 0)
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    notebooks.serve(notebooks.resolve("play"), {"run": "r"}, browser=False)
+    from traitlets.config.loader import KVArgParseConfigLoader
+    from voila.configuration import VoilaConfiguration
+
+    words = [word for word in asked if word.startswith("--VoilaConfiguration")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        config = KVArgParseConfigLoader(words, classes=[VoilaConfiguration]).load_config()
+        assert VoilaConfiguration(config=config).extension_denylist == ["@jupyter-widgets/jupyterlab-manager"]
 
 
 def test_no_notebook_loads_all_clips_to_show_some():

@@ -17,6 +17,7 @@ __all__ = [
 import contextlib
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -178,12 +179,19 @@ def _settled(out: Path, notebook: Path, values: Mapping, started: str, status: s
 
 
 def _why(error) -> str:
-    lines = [line for line in error.source.splitlines() if line.strip() and not line.lstrip().startswith(("#", "%"))]
-    where = f"cell {error.exec_count} (`{lines[0].strip() if lines else ''}`)"
-    if error.ename == "KeyboardInterrupt":
-        return f"interrupted in {where}"
-    sentence = len(error.traceback) == 1  # a UsageError, which shows no more
-    return f"{where} failed: {error.evalue if sentence else f'{error.ename}: {error.evalue}'}"
+    if len(error.traceback) == 1:  # a UsageError, which shows no more
+        return error.evalue
+    lines = error.source.splitlines()
+    first = (line for line in lines if line.strip() and not line.lstrip().startswith(("#", "%")))
+    colours = re.compile(r"\x1b\[[0-9;]*m")
+    at = re.search(r"Cell In\[\d+\], line (\d+)", colours.sub("", "\n".join(error.traceback)))
+    line = lines[int(at[1]) - 1] if at and int(at[1]) <= len(lines) else next(first, "")
+    where = f"cell {error.exec_count} (`{line.strip()}`)"
+    return (
+        f"interrupted in {where}"
+        if error.ename == "KeyboardInterrupt"
+        else f"{where} failed: {error.ename}: {error.evalue}"
+    )
 
 
 @contextlib.contextmanager
@@ -298,7 +306,7 @@ def serve(notebook: Path, values: Mapping[str, Any], port: int = 0, browser: boo
             "--Voila.port_retries=0",
             # Voila brings a copy of JupyterLab's manager of widgets; which of the two a page loads first is chance, and
             # where they mix, one holds the widgets and the other shows "model not found"
-            '--VoilaConfiguration.extension_denylist=["@jupyter-widgets/jupyterlab-manager"]',
+            "--VoilaConfiguration.extension_denylist=@jupyter-widgets/jupyterlab-manager",  # once for each, no list
         ]
         # pages that were closed leave a kernel of a gigabyte each
         command += ["--MappingKernelManager.cull_idle_timeout=60", "--MappingKernelManager.cull_interval=20"]
