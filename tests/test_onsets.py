@@ -76,6 +76,41 @@ def test_a_file_with_several_sounds_is_cut_at_them(make, count, apart):
 
 
 @pytest.mark.parametrize("make", [kick, snare, chime])
+def test_rows_whose_sounds_ring_into_each_other_are_cut(make):
+    """A hard cut leaves no rise of level, and an octave of chimes none in the band of the one before."""
+    for count, apart, loss in ((40, 0.1, 6), (10, 0.25, 1)):
+        x = np.concatenate([make(i, round(apart * RATE)) for i in range(count)])
+        assert count - loss <= len(found(x)) <= count, (count, apart)
+
+
+@pytest.mark.parametrize("make", [kick, snare, chime])
+def test_every_second_sound_is_soft(make):
+    x = np.concatenate([make(i, 22_050) * (1 if i % 2 == 0 else 0.15) for i in range(10)])
+    assert len(found(x)) >= (7 if make is chime else 10)  # chimes ring over those that follow
+
+
+@pytest.mark.parametrize("level", [-23, -25, -30, -37])
+def test_a_softer_second_sound_is_taken_or_listed(level):
+    x = np.r_[kick(1, 18_000), np.zeros(2 * RATE), kick(2, 18_000) * 10 ** (level / 20), np.zeros(2 * RATE)]
+    first, second = onsets.pieces(x.astype(np.float32), RATE, CLIP)
+    assert not first.reason and second.start / RATE == pytest.approx(2.408, abs=0.01)
+    assert (second.reason == "") == (level > -24)
+
+
+@pytest.mark.parametrize("make", [kick, snare, chime])
+def test_background_before_a_sound_is_listed_where_it_is_loud(make):
+    t = np.arange(3 * RATE) / RATE
+    backgrounds = {
+        "hum": 0.2 * np.sin(2 * np.pi * 50 * t),
+        "hiss that fades in": _hiss(len(t), 0.05) * t / 3,
+        "a breath": _hiss(len(t), 0.03) * np.sin(np.pi * t / 6),
+    }
+    for what, lead in backgrounds.items():
+        (hit,) = found(np.append(lead, make(1, 30_000)))
+        assert hit.start / RATE == pytest.approx(3, abs=0.004), what
+
+
+@pytest.mark.parametrize("make", [kick, snare, chime])
 def test_sounds_behind_a_hard_cut_are_found(make):
     x = np.zeros(30 * RATE)
     for i in range(60):

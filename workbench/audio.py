@@ -44,7 +44,7 @@ SUFFIXES = frozenset(KNOWN.split())
 SHORTEST = 0.002  # s; below this nothing is heard but a click
 SILENT = 1e-4  # peak, -80 dB: 16-bit dither lies below, a file recorded at 1e-3 of full scale well above
 FADE = 0.01  # s
-GREATEST = 2.0**32  # no scale of sound goes beyond it
+HOT = 16.0  # 24 dB above full scale
 
 
 class Shot(NamedTuple):
@@ -82,11 +82,10 @@ def read(path: str | os.PathLike, start: float = 0.0, seconds: float | None = No
     if not np.isfinite(x).all():
         bad = np.flatnonzero(~np.isfinite(x).all(1))
         raise AudioError(f"{bad.size:,} of {len(x):,} frames are not finite (NaN or infinity), the first at {bad[0]:,}")
-    if np.abs(x).max(initial=0.0) > GREATEST:  # floats may be scaled like 32-bit integers, not more
+    if (peak := np.abs(x).max(initial=0.0)) > HOT and np.median(np.abs(x[x != 0])) < 1:
+        # floats may be scaled like integers; then none but zero lies below 1
         at = int(np.abs(x).max(1).argmax())
-        raise AudioError(
-            f"frame {at:,} holds {np.abs(x[at]).max():.3g}, and a sound has values of about 1: it is damaged"
-        )
+        raise AudioError(f"frame {at:,} holds {peak:.3g}, and half of the others lie below 1: the file is damaged")
     return x, rate
 
 
@@ -231,11 +230,11 @@ def cut(y: np.ndarray, piece: onsets.Piece, from_rate: float, length: int, rate:
     """Make one clip of a part of (T,): no offset, resampled, fitted, peak 1. Raises for silence and for a tick."""
     part = centre(y[piece.start : piece.end])
     part = part[: int((length / rate + 0.1) * from_rate)]  # a long tail need not be resampled
-    half = max(1, round(SHORTEST / 2 * from_rate))
+    quarter = max(1, round(SHORTEST / 4 * from_rate))
     loud = np.flatnonzero(np.abs(part) >= 0.01 * np.abs(part).max(initial=0.0))
-    if len(loud) and len(np.unique(loud // half)) < 2:
+    if len(loud) and len(np.unique(loud // quarter)) < 4:
         raise AudioError(
-            f"all of it but a tick of {1000 * SHORTEST / 2:g} ms lies 40 dB below; a clip needs {1000 * SHORTEST:g} ms"
+            f"all of it but a tick of less than {1000 * SHORTEST:g} ms lies 40 dB below, which is no sound"
         )
     clip, gain = normalise(fit(resample(part, from_rate, rate), length, rate))
     return Shot(clip, gain, piece.start / from_rate)

@@ -10,6 +10,7 @@ import struct
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import soundfile
 
 from .errors import UsageError
@@ -20,6 +21,7 @@ LARGEST = 2**28  # values, 1 GiB of float32: what one call may put into memory
 RATES = (1_000, 1_000_000)  # Hz; a header with another rate is damaged
 CHANNELS = 64
 OPEN = 2**31 - 2**16  # programs that write into a pipe cannot know the length, and announce the largest number
+NAME = re.compile(rb"[\x20-\x7e]{4}")  # of a chunk
 TAIL = 2**17  # bytes at the end in which the last frame of a FLAC begins
 
 
@@ -38,6 +40,8 @@ def open_sound(path: str | os.PathLike) -> soundfile.SoundFile:
     with open(path, "rb") as file:
         head = file.read(64)
     mended = None
+    if head.startswith(b"ID3") and (tagged := _after_id3(path)):
+        return tagged
     for magic, mend in MENDERS.items():
         if head.startswith(magic):
             mended = mend(path)
@@ -65,6 +69,18 @@ def _mended(data: bytes, suffix: str) -> soundfile.SoundFile:
     finally:
         with contextlib.suppress(OSError):  # Windows keeps what is open
             os.unlink(file.name)
+
+
+def _after_id3(path: Path) -> soundfile.SoundFile | None:
+    """A FLAC behind an ID3 tag, which does not belong there, as one without."""
+    whole = _whole(path)
+    place = 10 + sum((byte & 127) << 7 * (3 - i) for i, byte in enumerate(whole[6:10]))
+    if whole[place : place + 4] != b"fLaC":
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "x.flac"
+        copy.write_bytes(whole[place:])
+        return open_sound(copy)
 
 
 def _check(path: Path, head: bytes, file: soundfile.SoundFile) -> None:
@@ -143,13 +159,13 @@ def _chunks(path: Path) -> bytearray | None:
 
 
 def _continues(file, place: int, count: int, size: int) -> None:
-    """Refuse a header that was written when a recording had begun, and never again."""
+    """Refuse a header that was written when a recording had begun, and never again: what follows is neither chunk nor padding."""
     after = size - place - count
-    if after <= count:
+    if after <= max(4096, count // 50):
         return None
     file.seek(place + count + count % 2)
     head = file.read(4096)
-    if any(head) and not re.match(rb"[\x20-\x7e]{4}", head):
+    if any(head) and not NAME.match(head):
         raise AudioError(
             f"its header announces {count:,} bytes of sound, and {after:,} follow that belong to nothing: the recording was "
             "never closed; open it in an editor and save it"
@@ -158,24 +174,20 @@ def _continues(file, place: int, count: int, size: int) -> None:
 
 
 def _before_chunks(whole: bytearray, begin: int, order: str) -> int:
-    """Where the sound ends: before the chunks that lead, one after the other, to the end of the file."""
+    """Where the sound ends: before the chunks, of any name, that lead one after the other to the end of the file."""
     end = len(whole)
     while True:
-        low = max(begin, end - 2**20)
-        found = [
-            m.start()
-            for m in re.finditer(
-                rb"LIST|id3 |ID3 |bext|smpl|cue |inst|_PMX|iXML|JUNK|PAD |NAME|ANNO|AUTH|MARK|INST|COMT|APPL|fact|PEAK",
-                bytes(whole[low:end]),
-            )
-        ]
-        for place in found:
-            length = struct.unpack_from(order + "I", whole, low + place + 4)[0] if low + place + 8 <= end else -1
-            if 0 <= end - (low + place + 8 + length) <= 1:
-                end = low + place
-                break
-        else:
+        low = max(begin, end - 2**22)
+        part = np.frombuffer(bytes(whole[low:end]), np.uint8).astype(np.int64)
+        if len(part) < 8:
             return end
+        weights = [1 << 8 * k for k in (range(4) if order == "<" else range(3, -1, -1))]
+        lengths = sum(part[4 + k : len(part) - 3 + k] * w for k, w in enumerate(weights))
+        left = len(part) - 8 - np.arange(len(lengths)) - lengths  # 1 for a byte of padding
+        named = [place for place in np.flatnonzero((left == 0) | (left == 1)) if NAME.match(whole, low + place)]
+        if not named:
+            return end
+        end = low + int(named[0])  # the outermost of those that end here
 
 
 def _au(path: Path) -> bytearray | None:

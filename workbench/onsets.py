@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import cache
 from itertools import pairwise
 from typing import NamedTuple
@@ -15,7 +16,8 @@ FRAME = 0.001  # s; times below count in frames of this length
 PARTS = (25.0, 250.0, 2_000.0, 16_000.0)  # Hz; an event may rise in one part only
 PART = 10 ** (-24 / 20)  # of the peak: level that an event needs there
 RISE = 10 ** (8 / 20)  # an event exceeds the 30 ms before it by 8 dB
-BEFORE, ATTACK, BODY = 30, 12, 30
+BEFORE, ATTACK, BODY, LEVEL = 30, 12, 30, 400
+ROW = 3  # events from which a file counts as a row of sounds, in which changes of the spectrum begin sounds, too
 GAP = 50  # frames of silence that separate two events; the strokes of a clap or flam are closer
 LOW = 0.01  # of the peak: -40 dB is silence
 QUIET, FAINT = (
@@ -23,7 +25,7 @@ QUIET, FAINT = (
     10 ** (-36 / 20),
 )  # of the peak: fainter events are bleed or noise; still fainter ones none
 LEAD_IN = 0.125  # of an event's level: what rises slowly before it, below 18 dB, does not belong to it
-STEADY = (0.125, 0.25)  # the same for steady noise: that begins sharply, or does not
+STEADY, LONG = 0.33, 100  # of its level: what does not decay before it, below 10 dB and for 0.1 s, is background
 TICK = 3  # frames; what lasts no longer is a tick
 ENERGY = 20  # frames over which loudness is taken
 INSIDE = 0.9  # share of an event's energy that makes it lie inside a clip
@@ -32,6 +34,7 @@ ONSET = 0.0015  # s kept before the detected start, so that the attack is whole
 
 
 TICKS = f"a tick of at most {TICK} ms, which is no sound"
+BACKGROUND = "steady background before a louder sound, such as hum or hiss"
 BLEED = "more than 24 dB below the loudest sound of the file: taken for noise or bleed"
 
 
@@ -56,6 +59,8 @@ def pieces(x: np.ndarray, rate: float, seconds: float) -> list[Piece]:
         return []
     starts, faint = level.events()
     clip = round(seconds / FRAME)
+    if len(starts) >= ROW and len(x) > seconds * rate:
+        starts = level.with_changes(starts, x)
     ends = [*starts[1:], len(level.peaks)]
     energy = np.append(0, np.cumsum(level.power))
     inside = [
@@ -63,11 +68,11 @@ def pieces(x: np.ndarray, rate: float, seconds: float) -> list[Piece]:
         for s, e in zip(starts, ends, strict=True)
     ]
     if all(inside[1:]):
-        spans = [(starts[0], ends[-1], len(starts))]
+        spans = [(starts[0], ends[-1])]
     else:
-        spans = [(s, e, 1) for s, e in zip(starts, ends, strict=True)]
+        spans = list(zip(starts, ends, strict=True))
     found, last = [], len(x)
-    for start, end, events in reversed(spans):
+    for start, end in reversed(spans):
         loud = level.loud[start : max(start + 1, end - ENERGY)]  # it looks ahead, where the next event lies
         reason = ""
         if loud[:clip].max() < LOUDEST * loud.max():
@@ -76,10 +81,17 @@ def pieces(x: np.ndarray, rate: float, seconds: float) -> list[Piece]:
                 "ask for longer clips, or cut the file"
             )
         first = level.sample(start)
+        events = sum(start <= event < min(end, start + clip) for event in (*starts, *faint))
         found.append(Piece(first, last, events, reason))
         last = first
-    covered = [(s - ATTACK, min(e, s + clip) if len(spans) > 1 else e) for s, e, _ in spans]
-    for frames, reason in ((level.ticks(), TICKS), (faint, BLEED)):
+    single = len(spans) == 1
+    clips = [(s - ATTACK, min(e, s + clip)) for s, e in spans]
+    whole = [(s - ATTACK, e) for s, e in spans]
+    for frames, covered, reason in (
+        (level.ticks(), whole if single else clips, TICKS),  # in the tail of a single sound they are crackle
+        (faint, clips, BLEED),
+        (level.backgrounds, clips, BACKGROUND),
+    ):
         for frame in frames:
             if not any(s <= frame < e for s, e in covered):
                 at = round(frame * FRAME * rate)
@@ -105,8 +117,10 @@ class _Level:
         self.loud = np.maximum(loud[ENERGY // 2 :][: self.count], 0)
         self.loudest = int(self.loud.argmax())
         self.after, self.before = self._around(self.peaks)
-        self.peak = self.after[max(0, self.loudest - ATTACK) : self.loudest + ENERGY].max(initial=0)
-        self.bands = [(self.after, self.before, self.power, self.peaks, FAINT)]
+        self.clean = np.where(self.raw > RISE * self.peaks, self.peaks, self.raw)  # noise keeps its peaks
+        self.peak = self.clean[max(0, self.loudest - ATTACK) : self.loudest + ENERGY].max(initial=0)
+        self.backgrounds: list[int] = []
+        self.bands = [(self.after, self.before, self.power, self.peaks, 1.6 * LOW)]
         for low, high in pairwise(PARTS):
             if low < 0.4 * rate:
                 _, peaks, power = self._frames(np.abs(self._band(x, low, high)))
@@ -150,9 +164,15 @@ class _Level:
             elif not (own and self._background_before(begin, own[0], LEAD_IN)):
                 own.insert(0, int(begin))
             for i, start in enumerate(own):
-                level = self.peaks[start : own[i + 1] if i + 1 < len(own) else end].max()
-                (starts if level >= QUIET * self.peak else faint).append(start)
-        return starts, [start for start in faint if self.after[start] >= FAINT * self.peak]
+                following = own[i + 1] if i + 1 < len(own) else end
+                quiet = self.clean[start : min(start + LEVEL, following)].max() < QUIET * self.peak
+                if quiet and following < end and following - start < LONG:
+                    own[i + 1] = start  # the first strokes of a guiro belong to it
+                else:
+                    (faint if quiet else starts).append(start)
+        return starts, [
+            start for start in faint if start < self.count - GAP and self.after[start] >= 0.8 * LOW * self.peak
+        ]
 
     def ticks(self) -> list[int]:
         """Frames of spikes as loud as events."""
@@ -185,12 +205,40 @@ class _Level:
         return middle if middle < 2 * low and middle < 0.1 * self.peak else 0.0
 
     def _background_before(self, begin: int, hit: int, least: float) -> bool:
-        """Is all from `begin` to a hit background: below `least` of its level, or as steady as hum and hiss?"""
-        lead = self.peaks[begin : max(begin + 1, hit - ATTACK)]
-        if lead.max() <= least * self.after[hit]:
+        """Is all from `begin` to a hit background: below `least` of its level, or of a level that does not decay?"""
+        lead = self.clean[begin : max(begin + 1, hit - ATTACK)]
+        level = self.clean[hit : hit + BODY].max()
+        if len(lead) < LONG:
+            return False
+        if lead.max() <= least * level:
             return True
-        parts = [part.max() for part in np.array_split(lead, max(1, len(lead) // 100))]
-        return lead.max() <= STEADY[least > 0] * self.after[hit] and len(parts) > 1 and min(parts) >= 0.5 * max(parts)
+        first, last = (np.mean(part**2) for part in (lead[: len(lead) // 3 + 1], lead[-(len(lead) // 3 + 1) :]))
+        if lead.max() > STEADY * level or last < 0.25 * first:
+            return False
+        if lead.max() >= QUIET * self.peak:
+            self.backgrounds.append(int(begin))
+        return True
+
+    def with_changes(self, starts: list[int], x: np.ndarray) -> list[int]:
+        """The starts, and where the spectrum changes (spectral flux; Böck and Widmer 2013, as in librosa) as loud as there."""
+        import librosa  # brings a compiler along: only who cuts a row of sounds waits for it
+
+        hop = max(1, round(0.005 * self.rate))
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # of mel bands narrower than a bin
+            rise = librosa.onset.onset_strength(
+                y=np.pad(x, (0, 2048)).astype(np.float32), sr=self.rate, n_fft=1024, hop_length=hop
+            )
+        changes = librosa.onset.onset_detect(
+            onset_envelope=rise, sr=self.rate, hop_length=hop, wait=GAP // 5, delta=0.3
+        )
+        found = list(starts)
+        changes = changes * hop // self.size
+        for frame in changes[changes < self.count - BODY]:
+            grown = self.power[frame : frame + BODY].mean() >= 0.5 * self.power[max(0, frame - BODY) : frame + 1].mean()
+            loud = self.clean[frame : frame + BODY].max() >= QUIET * self.peak
+            if grown and loud and np.abs(np.array(found) - frame).min() >= GAP:
+                found.append(int(frame))
+        return sorted(found)
 
     def sample(self, frame: int) -> int:
         """The sample at which the event of a frame begins, 1.5 ms before the level leaves what came before."""
