@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from conftest import PARAMETERS, spoilt
 
-from workbench import __version__, asked, cli, data, doctor, locks, models, notebooks, runs
+from workbench import __version__, asked, cli, data, doctor, locks, models, notebooks, rows, runs
 from workbench.errors import UsageError
 
 START = "from workbench import runs\nrun = runs.start(out, {}, notebook=NAME, resume=resume, replace=replace)"
@@ -235,7 +235,11 @@ def test_refusals_are_sentences(tmp_path, write_notebook, refused, monkeypatch):
     assert "mapping" in refused("run", "train", "-f", "list.yaml") and "not YAML" in refused(
         "run", "train", "-f", "bad.yaml"
     )
-    assert "nosuch.yaml" in refused("run", "train", "-f", "nosuch.yaml")
+    assert refused("run", "train", "-f", "bad.yaml").count("YAML") == 1
+    assert "There is no file of parameters nosuch.yaml" in refused("run", "train", "-f", "nosuch.yaml")
+    assert "YAML wants a space after the colon: write beta: 0.1 " in refused(
+        "run", "train", "-p", "settings", "{beta:0.1}"
+    )
     assert "set by --out" in refused("run", "train", "-p", "out", "x")
     assert "name it by --out" in refused("run", "train", "--resume")
     assert "no run that could be resumed" in refused("run", "train", "--resume", "--out", "new")
@@ -576,6 +580,10 @@ def test_generate_writes_a_pack_that_can_be_made_again(trained, refused, monkeyp
     assert {key: note[key] for key in expected} == expected
     assert Path("a/sheet.png").read_bytes().startswith(b"\x89PNG") and not Path("a/sheet.html").exists()
     assert "a is not empty: give another folder by --out, or say --replace" in refused(*words, "--out", "a")
+    Path("afile").write_text("")
+    assert "afile is a file, and draws need a folder" in refused(*words, "--out", "afile")
+    runs.start("be gun", {}, notebook="2_train").close()
+    assert "go on with it: workbench run train --out 'be gun' --resume" in refused("generate", "be gun")
     assert "knows no label 'gong'" in refused("generate", "demo", "--label", "gong", "--out", "c")
     Path("mine").mkdir()
     Path("mine/thesis.tex").write_text("")
@@ -665,3 +673,32 @@ def test_the_version_is_the_packages():
     from importlib.metadata import version
 
     assert version("oneshot-workbench") == __version__
+
+
+def test_a_comparison_without_reports_names_what_was_left_out(tmp_path, monkeypatch):
+    from test_compare import trained as told
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("c[1] x", "d", "e"):
+        told(tmp_path, name, report=name == "d")
+    Path("runs/d/report/run.json").write_text("{")
+    Path("runs/e/train/settings.json").write_text("{")
+    with pytest.raises(UsageError, match="2 of 2 runs have no finished report") as refusal:
+        rows.gather(["runs/*"])
+    said = str(refusal.value)
+    assert "workbench run report -p run 'runs/c[1] x/train'" in said
+    assert "d/report/run.json is damaged" in said and "e/train/settings.json is damaged" in said
+
+
+def test_of_a_cut_checkpoint_torchs_own_words_are_not_said(tmp_path):
+    import torch
+
+    from workbench import checkpoints
+
+    path = tmp_path / "checkpoint.pt"
+    torch.save({"model": {}}, path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(
+        UsageError, match=r"checkpoint.pt is damaged \(cut or not whole\), so the training cannot go on"
+    ):
+        checkpoints.read(path, {}, torch.device("cpu"))

@@ -34,7 +34,7 @@ def read(path, made: dict, device: torch.device) -> dict:
     try:
         state = torch.load(path, weights_only=True, map_location=device)
     except Exception as error:  # of a cut or strange file, torch raises what zip, pickle and its own reader have
-        raise damaged(path, error) from None
+        raise damaged(path, getattr(error, "strerror", None) or "cut or not whole") from None
     kinds = {"model": dict, "done": list, "made of": dict}
     at = {"stage": str, "step": int, "best": (int, float), "worse": int, "weights": dict}
     if isinstance(state, dict):

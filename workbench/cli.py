@@ -118,8 +118,10 @@ def _file(path: Path) -> dict:
 
     try:
         values = typed.read(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise runs.RunError(f"There is no file of parameters {path}: give one by -f, or parameters by -p.") from None
     except (runs.RunError, UnicodeDecodeError) as error:
-        raise runs.RunError(f"{path} is not YAML: {error}") from None
+        raise runs.RunError(f"{path} cannot be read: {error}") from None
     if not isinstance(values, dict):
         raise runs.RunError(
             f"{path} holds {type(values).__name__}, and a mapping of parameter names to values was expected."

@@ -2,11 +2,12 @@
 
 __all__ = ["listing", "write"]
 
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from . import audio, autoencoder, figures, files, runs
+from . import audio, autoencoder, figures, files, runs, saved
 from .errors import UsageError
 
 NOTE, SHEET = "draws.json", 64  # a contact sheet of more clips than this cannot be read
@@ -27,10 +28,17 @@ def write(
 
     Raises UsageError for a label that the model does not know, and for a folder that is in the way.
     """
-    run, model = Path(run), autoencoder.load(run)
+    run = Path(run)
+    if (stands := runs.status(run)) != "finished" and not (run / saved.WEIGHTS).is_file():
+        again = shlex.join(["workbench", "run", "train", "--out", str(run), "--resume"])
+        then = "wait for it" if stands == "running" else f"go on with it: {again}"
+        raise UsageError(f"{run} is {stands}, so there is no model in it yet: {then}, or take another run.")
+    model = autoencoder.load(run)
     name = label or "draw"
     out = Path(out) if out is not None else run / "draws" / f"{name}-{seed}"
     taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
+    if taken and not out.is_dir():
+        raise runs.RunError(f"{out} is a file, and draws need a folder: give another name by --out.")
     if taken and not replace:
         raise runs.RunError(f"{out} is not empty: give another folder by --out, or say --replace.")
     if taken and not (out / NOTE).exists():

@@ -1,7 +1,8 @@
 """Runs and their reports as one table: which runs there are, what was asked of them, and what their reports say."""
 
 import glob
-from collections.abc import Iterable, Mapping, Sequence
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,11 +48,19 @@ def trained(places: Sequence[str]) -> list[Path]:
 
     One whose record or settings are damaged is left out, and said to be.
     """
-    found = []
+    found, left = _sorted(places)
+    for said in left.values():
+        print(f"Left out: {said}")
+    return found
+
+
+def _sorted(places: Sequence[str]) -> tuple[list[Path], dict[Path, str]]:
+    """The runs as `trained` has them, and what is said of those that are left out."""
+    found, left = [], {}
     if not places:
         raise RunError("No runs were named to compare; name runs of 2_train, folders that hold some, or patterns.")
     for place in places:
-        path, here, why = Path(place).expanduser(), [], []
+        path, here, why = Path(place).expanduser(), [], {}
         # a folder may be called "a [1]", which as a pattern is "a 1"
         named = [str(path)] if path.exists() else glob.glob(str(path)) or glob.glob(str(path).replace("[", "[[]"))
         for record in (p for f in sorted(named) for p in sorted(Path(f).rglob(runs.RECORD))):
@@ -61,16 +70,15 @@ def trained(places: Sequence[str]) -> list[Path]:
                     model(record.parent)
                     here.append(record.parent)
             except UsageError as error:
-                why.append(str(error))
+                why[record.parent.resolve()] = str(error)
         if not here:
             raise RunError(
                 f"{place} is no finished run of 2_train and holds none; name runs, folders of runs or a pattern."
-                + "".join(f" {said}" for said in why[:1])
+                + "".join(f" {said}" for said in list(why.values())[:1])
             )
-        for said in why:
-            print(f"Left out: {said}")
+        left |= why
         found += here
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(found)), left
 
 
 def model(run: Path) -> dict:
@@ -87,12 +95,8 @@ def model(run: Path) -> dict:
 def reports(trained_runs: Sequence[Path]) -> dict[Path, Path]:
     """The newest finished report of each run that has one: 7_report, or its short form extras/priors."""
     wanted = {run.resolve(): run for run in trained_runs}
-    near = {p for run in trained_runs for p in (run.parent, Path("runs"))}
-    places = {
-        p.parent.resolve() for folder in near for depth in ("*", "*/*") for p in folder.glob(f"{depth}/{runs.RECORD}")
-    }
     newest = {}
-    for place, record in runs.readable(places):
+    for place, record in runs.readable(_near(trained_runs)):
         judged, embedding = (record["settings"].get(name) for name in ("run", "embedding"))
         if record["notebook"] not in ("7_report", "priors") or record["status"] != "finished":
             continue
@@ -102,6 +106,23 @@ def reports(trained_runs: Sequence[Path]) -> dict[Path, Path]:
             if about is not None and record["started"] > newest.get(about, ("",))[0]:
                 newest[about] = (record["started"], place)
     return {wanted[about]: place for about, (_, place) in newest.items()}
+
+
+def _near(trained_runs: Sequence[Path]) -> set[Path]:
+    """The folders of the runs beside these, and of those in `runs`."""
+    near = {p for run in trained_runs for p in (run.parent, Path("runs"))}
+    return {
+        p.parent.resolve() for folder in near for depth in ("*", "*/*") for p in folder.glob(f"{depth}/{runs.RECORD}")
+    }
+
+
+def _unread(folders: Iterable[Path]) -> Iterator[str]:
+    """What is said of those whose record cannot be read, in the order of their names."""
+    for folder in sorted(folders):
+        try:
+            runs.read(folder)
+        except RunError as error:
+            yield str(error)
 
 
 def of(number: str, names: Iterable[str]) -> str:
@@ -115,13 +136,16 @@ def gather(places: Sequence[str], priors: Sequence[str] = ()) -> Rows:
     Raises UsageError for a run without a finished report and for runs whose numbers cannot stand in one table: of other
     clip lengths, rates or embeddings.
     """
-    found = trained(places)
+    found, left = _sorted(places)
     told = reports(found)
     if missing := [run for run in found if run not in told]:
         raise UsageError(
-            f"{len(missing)} of {len(found)} runs have no finished report, first {missing[0]}; make one by: workbench run report "
-            f"-p run {missing[0]}"
+            f"{len(missing)} of {len(found)} runs have no finished report, first {missing[0]}; make one by: "
+            + shlex.join(["workbench", "run", "report", "-p", "run", str(missing[0])])
+            + "".join(f" Left out: {said}" for said in [*left.values(), *_unread(_near(found) - left.keys())])
         )
+    for said in left.values():
+        print(f"Left out: {said}")
     about, settings, numbers = [], [], []
     for run in found:
         record, judge = runs.read(run), runs.read(told[run])

@@ -84,7 +84,7 @@ def fit(declared: Mapping[str, Parameter], given: Mapping[str, Any], notebook: s
             hint = f" Did you mean {close[0]}?" if close else ""
             known = listed(n for n in declared if n not in OURS) or "none"
             raise runs.RunError(f"{notebook} has no parameter {name}.{hint} It has: {known}.")
-        parameter, like = declared[name], None
+        parameter, like, why = declared[name], None, ""
         if name == "settings" and "family" in declared:
             from . import models
 
@@ -93,8 +93,8 @@ def fit(declared: Mapping[str, Parameter], given: Mapping[str, Any], notebook: s
         if isinstance(value, Text) and not options.keys() & {"str", "int", "float"}:
             try:
                 value = read(value)
-            except runs.RunError:
-                value = str(value)
+            except runs.RunError as error:
+                value, why = str(value), f" {error}"
         try:
             values[name] = _as(value, options, like)
         except Misfit as misfit:
@@ -104,7 +104,7 @@ def fit(declared: Mapping[str, Parameter], given: Mapping[str, Any], notebook: s
             )
             raise runs.RunError(
                 f"The parameter {name} came as {came!r} ({type(came).__name__}){part} and {parameter.kind or listed(sorted(options))} was "
-                f"expected; its default is {parameter.default}."
+                f"expected; its default is {parameter.default}.{why}"
             ) from None
     return values
 
@@ -122,6 +122,15 @@ def read(text: str) -> Any:
     def value(node):
         match node:
             case yaml.MappingNode():
+                for pair in node.value:
+                    match pair:
+                        case yaml.ScalarNode(value=glued, style=None), yaml.ScalarNode(value="", style=None) if (
+                            ":" in glued
+                        ):
+                            apart = glued.replace(":", ": ", 1)
+                            raise runs.RunError(
+                                f"YAML wants a space after the colon: write {apart} instead of {glued}."
+                            )
                 return {str(key.value): value(part) for key, part in node.value}
             case yaml.SequenceNode():
                 return [value(part) for part in node.value]
