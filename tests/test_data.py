@@ -667,7 +667,15 @@ def test_one_member_never_costs_the_archive(tmp_path, pack):
             entry = zipfile.ZipInfo("x")
             entry.filename = str(path.relative_to(pack)).replace("/", "\\")
             file.writestr(entry, path.read_bytes())
-        file.writestr("Machine 0/" + 300 * "x" + ".wav", (pack / "Machine 0/bd/bd0.wav").read_bytes())
+        soundfile.write(tmp_path / "new.wav", hit(500, 900), RATE)
+        for name in ("x", "é"):
+            file.writestr(f"Machine 0/{300 * name}.wav", (tmp_path / "new.wav").read_bytes())
+        file.writestr("Machine 0/notes", b"text")
+        file.writestr("Machine 0/notes/deep.wav", (pack / "Machine 0/bd/bd0.wav").read_bytes())
+        file.writestr("Machine 0/.hidden/a.txt", b"text")
+        fifo = zipfile.ZipInfo("Machine 0/fifo.wav")
+        fifo.external_attr = (stat.S_IFIFO | 0o600) << 16
+        file.writestr(fifo, b"")
         file.writestr("Machine 0/bd/bd0.wav/inside.wav", b"below a file")
         file.writestr("Machine 0/damaged.wav", bytes(range(256)) * 40)
     whole = bytearray((tmp_path / "p.zip").read_bytes())
@@ -675,14 +683,44 @@ def test_one_member_never_costs_the_archive(tmp_path, pack):
     whole[place : place + 20] = b"\xff" * 20
     (tmp_path / "p.zip").write_bytes(whole)
     clips = build(tmp_path / "p.zip", tmp_path / "store")
-    assert len(clips) == 48
+    long = [f"Machine 0/{200 * 'x'}.wav", f"Machine 0/{100 * 'é'}.wav"]
+    assert len(clips) == 49 and long[0] in set(clips.index.path), "names that no disk takes are shortened"
     refused = dict(zip(clips.rejects.path, clips.rejects.reason, strict=True))
-    assert set(refused) == {
-        "Machine 0/" + 300 * "x" + ".wav",
-        "Machine 0/bd/bd0.wav/inside.wav",
-        "Machine 0/damaged.wav",
-    }
+    same = {long[1]: long[0], "Machine 0/notes/deep.wav": "Machine 0/bd/bd0.wav"}
+    assert all(refused.pop(path) == f"the same sound as {other}" for path, other in same.items())
+    assert refused.pop("Machine 0/fifo.wav") == "this is no regular file"
+    assert set(refused) == {"Machine 0/bd/bd0.wav/inside.wav", "Machine 0/damaged.wav"}
     assert all("cannot be unpacked" in reason for reason in refused.values())
+    assert clips.manifest["ignored"] == {"no suffix": 1, "hidden": 1}
+
+
+def test_hard_links_within_a_tar_archive_are_taken_and_what_is_no_file_is_told_apart(tmp_path, pack):
+    soundfile.write(tmp_path / "new.wav", hit(500, 900), RATE)
+    with tarfile.open(tmp_path / "p.tar", "w") as file:
+        file.add(pack, ".")
+        file.add(tmp_path / "new.wav", "./first")
+        for name, kind, target in (
+            ("Machine 0/hard.wav", tarfile.LNKTYPE, "./first"),
+            ("Machine 0/harder.wav", tarfile.LNKTYPE, "Machine 0/hard.wav"),
+            ("Machine 0/gone.wav", tarfile.LNKTYPE, "/etc/passwd"),
+            ("Machine 0/soft.wav", tarfile.SYMTYPE, "first"),
+            ("Machine 0/fifo.wav", tarfile.FIFOTYPE, ""),
+            ("Machine 0/device.wav", tarfile.CHRTYPE, ""),
+        ):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, target
+            file.addfile(member)
+    clips = build(tmp_path / "p.tar", tmp_path / "store")
+    assert len(clips) == 49 and "Machine 0/hard.wav" in set(clips.index.path)
+    refused = dict(zip(clips.rejects.path, clips.rejects.reason, strict=True))
+    assert refused == {
+        "Machine 0/harder.wav": "the same sound as Machine 0/hard.wav",
+        "Machine 0/gone.wav": "a hard link to /etc/passwd, which the archive does not hold before it",
+        "Machine 0/soft.wav": "a link inside an archive, which is not followed",
+        "Machine 0/fifo.wav": "this is no regular file",
+        "Machine 0/device.wav": "this is no regular file",
+    }
+    assert clips.manifest["ignored"] == {"no suffix": 1}
 
 
 def test_an_empty_source_is_not_the_current_folder(tmp_path, monkeypatch, pack):

@@ -182,9 +182,7 @@ def _find(source: Path, store: Path, stack: ExitStack) -> packs.Found:
         found = packs.scan(source, skip=store)
     elif source.name.lower().endswith(packs.ARCHIVES):
         scratch = stack.enter_context(TemporaryDirectory(prefix="unpacked-", dir=store))
-        root, early = stack.enter_context(packs.unpacked(source, Path(scratch)))
-        found = packs.scan(root)
-        found.rejects.extend(early)
+        found = stack.enter_context(packs.unpacked(source, Path(scratch)))
     elif source.suffix.lower() in audio.SUFFIXES:
         found = packs.recording(source)
     else:

@@ -24,6 +24,9 @@ from .files import full, unused
 __all__ = ["ARCHIVES", "Found", "Sound", "recording", "scan", "unpacked"]
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+INSIDE = "an archive inside the pack; unpack it, or give it as a source"
+IRREGULAR = "this is no regular file"
+LINK = "a link inside an archive, which is not followed"
 
 
 @dataclass
@@ -88,7 +91,7 @@ def scan(root: Path, skip: Path | None = None) -> Found:
             elif name.lower() in ("attributes.csv", "corrections.csv"):
                 sheets.append(file)
             elif name.lower().endswith(ARCHIVES):
-                rejects.append((_relative(file, root), "an archive inside the pack; unpack it, or give it as a source"))
+                rejects.append((_relative(file, root), INSIDE))
             elif suffix not in SUFFIXES:
                 ignored[suffix or "no suffix"] += 1
             else:
@@ -114,65 +117,106 @@ DAMAGED = (
 
 
 @contextmanager
-def unpacked(archive: Path, scratch: Path) -> Iterator[tuple[Path, list[tuple[str, str]]]]:
-    """Unpack the sounds and sheets of a zip or tar archive below `scratch`, for the time of the context.
+def unpacked(archive: Path, scratch: Path) -> Iterator[Found]:
+    """Unpack the sounds and sheets of a zip or tar archive below `scratch`, and scan them, for the time of the context.
 
-    Yields the folder and the rejects. Links are not followed, and no member leaves the folder (CWE-22).
+    Links are not followed, but for hard ones to what the archive holds, and no member leaves the folder (CWE-22).
     """
     name = archive.name.lower()
     root = scratch / archive.name[: -max(len(s) for s in ARCHIVES if name.endswith(s))]
     root.mkdir(parents=True)
-    rejects: list[tuple[str, str]] = []
+    into = _Unpacking(root)
     try:
         if name.endswith(".zip"):
             with zipfile.ZipFile(archive) as opened:
                 for member in opened.infolist():
                     # Windows writes backslashes, also behind the names of folders, and marks these by an attribute
                     if not (member.filename.endswith(("/", "\\")) or member.external_attr & 0x10):
-                        link = stat.S_ISLNK(member.external_attr >> 16)
+                        mode = member.external_attr >> 16
+                        odd = any(kind(mode) for kind in (stat.S_ISFIFO, stat.S_ISCHR, stat.S_ISBLK, stat.S_ISSOCK))
+                        why = LINK if stat.S_ISLNK(mode) else IRREGULAR if odd else ""
                         modified = float("".join(f"{part:02d}" for part in member.date_time[1:]))
-                        _extract(root, member.filename, link, modified, lambda m=member: opened.open(m), rejects)
+                        into.take(member.filename, why, modified, lambda m=member: opened.open(m))
         else:
             with tarfile.open(archive) as opened:
+                regular: dict[str, tarfile.TarInfo] = {}  # also hard links, which come behind what they link to
                 for member in opened:
-                    if not member.isdir():
-                        extract = lambda m=member: opened.extractfile(m)  # noqa: E731
-                        _extract(root, member.name, not member.isreg(), member.mtime, extract, rejects)
+                    if member.isdir():
+                        continue
+                    file = (
+                        member if member.isreg() else regular.get(_plain(member.linkname)) if member.islnk() else None
+                    )
+                    why = "" if file else LINK if member.issym() else IRREGULAR
+                    if file:
+                        regular[_plain(member.name)] = file
+                    elif member.islnk():
+                        why = f"a hard link to {_readable(member.linkname)}, which the archive does not hold before it"
+                    into.take(member.name, why, member.mtime, lambda f=file: opened.extractfile(f))
     except DAMAGED as error:
         if full(error) or isinstance(error, PermissionError):
             raise  # no fault of the archive
-        rejects.append((archive.name, f"the archive breaks off or is damaged ({error}); what came before was taken"))
+        reason = f"the archive breaks off or is damaged ({error}); what came before was taken"
+        into.rejects.append((archive.name, reason))
     try:
-        yield root, rejects
+        found = scan(root)
+        found.rejects.extend(into.rejects)
+        found.ignored += into.ignored + Counter(hidden=len(into.hidden))
+        yield found
     finally:
         shutil.rmtree(root, ignore_errors=True)
 
 
-def _extract(root: Path, name: str, link: bool, modified: float, opened, rejects: list) -> None:
-    path = PurePosixPath(name.replace("\\", "/"))
-    wanted = path.suffix.lower() in SUFFIXES or path.name.lower() in ("attributes.csv", "corrections.csv")
-    target, said = root.joinpath(*path.parts), _readable(name)
-    try:
-        if link:
-            if wanted:
-                rejects.append((said, "a link inside an archive, which is not followed"))
-        elif path.is_absolute() or ".." in path.parts or not target.resolve().is_relative_to(root.resolve()):
-            rejects.append((said, "the name of this member points outside the archive; it was not unpacked"))
-        else:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if wanted:
+class _Unpacking:
+    """Members of an archive as they come: those that are wanted become files below `root`, others are refused or counted."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        self.rejects: list[tuple[str, str]] = []
+        self.ignored: Counter = Counter()
+        self.hidden: set[tuple[str, ...]] = set()  # files and folders, as `scan` counts them
+
+    def take(self, name: str, why: str, modified: float, opened) -> None:
+        """Take one member, unless `why` says what speaks against it."""
+        path = PurePosixPath(name.replace("\\", "/"))
+        wanted = path.suffix.lower() in SUFFIXES or path.name.lower() in ("attributes.csv", "corrections.csv")
+        target, said = self.root.joinpath(*map(_short, path.parts)), _readable(name)
+        hidden = next((i for i, part in enumerate(path.parts, 1) if part.startswith(".") or part == "__MACOSX"), 0)
+        try:
+            if why:
+                if wanted:
+                    self.rejects.append((said, why))
+            elif path.is_absolute() or ".." in path.parts or not target.resolve().is_relative_to(self.root.resolve()):
+                self.rejects.append((said, "the name of this member points outside the archive; it was not unpacked"))
+            elif hidden:
+                self.hidden.add(path.parts[:hidden])
+            elif path.name.lower().endswith(ARCHIVES):
+                self.rejects.append((said, INSIDE))
+            elif not wanted:
+                self.ignored[path.suffix.lower() or "no suffix"] += 1
+            else:
+                target.parent.mkdir(parents=True, exist_ok=True)
                 target = unused(target)  # an archive may hold two members of one name
-            with open(target, "wb") as file:
-                if wanted:  # what is no audio is only counted, by its empty file
-                    with opened() as member:
-                        shutil.copyfileobj(member, file)
-            os.utime(target, (modified, modified))
-    except DAMAGED as error:
-        if full(error):
-            raise
-        if not isinstance(error, OSError):
-            target.unlink(missing_ok=True)
-        rejects.append((said, f"this member cannot be unpacked ({getattr(error, 'strerror', '') or error})"))
+                with open(target, "wb") as file, opened() as member:
+                    shutil.copyfileobj(member, file)
+                os.utime(target, (modified, modified))
+        except DAMAGED as error:
+            if full(error):
+                raise
+            if not isinstance(error, OSError):
+                target.unlink(missing_ok=True)
+            self.rejects.append((said, f"this member cannot be unpacked ({getattr(error, 'strerror', '') or error})"))
+
+
+def _short(part: str) -> str:
+    """A name that a disk takes, of at most 255 bytes: one that is longer loses what stands before its suffix."""
+    if len(part.encode("utf-8", "surrogatepass")) <= 255:
+        return part
+    suffix = PurePosixPath(part).suffix[:20]
+    return part.encode("utf-8", "surrogatepass")[:200].decode("utf-8", "ignore") + suffix
+
+
+def _plain(name: str) -> str:
+    return str(PurePosixPath(name))
 
 
 def _told_apart(sounds: list[Sound]) -> None:
@@ -200,7 +244,7 @@ def _add(file: Path, path: str, root: str, sounds: list[Sound], rejects: list[tu
             size, modified = status.st_size, status.st_mtime
             sounds.append(Sound(path, file, name, pack or _readable(root), size, modified, by, certainty))
         else:
-            rejects.append((path, "this is no regular file"))
+            rejects.append((path, IRREGULAR))
 
 
 def _apply(sheet: Path, root: Path, sounds: dict[str, Sound]) -> list[tuple[str, str]]:
