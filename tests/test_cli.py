@@ -150,6 +150,12 @@ def test_a_failing_cell_is_named_with_its_reason(tmp_path, write_notebook):
     assert "invalid literal" in (tmp_path / "r" / "few.html").read_text() and (tmp_path / "r" / "few.ipynb").exists()
 
 
+def test_the_line_that_is_no_python_is_named(tmp_path, write_notebook):
+    write_notebook(tmp_path / "n.ipynb", "x = 1\ny = (\n")
+    done = workbench("run", "n.ipynb", "--out", "r", cwd=tmp_path)
+    assert "workbench: cell 1 (`y = (`) failed: SyntaxError: " in done.stderr, done.stderr
+
+
 def test_a_users_mistake_is_a_sentence_without_a_traceback_also_in_the_notebook(tmp_path, write_notebook):
     write_notebook(tmp_path / "gone.ipynb", "from workbench import data\ndata.Clips('nowhere')")
     done = workbench("run", "gone.ipynb", "--out", "r", cwd=tmp_path)

@@ -179,7 +179,7 @@ def _settled(out: Path, notebook: Path, values: Mapping, started: str, status: s
 
 
 def _why(error) -> str:
-    if len(error.traceback) == 1:  # a UsageError, which shows no more
+    if error.traceback == [f"{error.ename}: {error.evalue}"]:  # a UsageError, which shows no more
         return error.evalue
     lines = error.source.splitlines()
     first = (line for line in lines if line.strip() and not line.lstrip().startswith(("#", "%")))
