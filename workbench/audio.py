@@ -41,7 +41,7 @@ KNOWN = (
 )
 SUFFIXES = frozenset(KNOWN.split())
 
-SHORTEST = 0.002  # s; below this nothing is heard but a click
+SHORTEST = 0.002  # s; a shorter sound is a click
 SILENT = 1e-4  # peak, -80 dB: 16-bit dither lies below, a file recorded at 1e-3 of full scale well above
 FADE = 0.01  # s
 HOT = 16.0  # 24 dB above full scale

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Clips", "listed"]
 
 ENOUGH = 8  # training clips of which an attribute must be known, so that something can be learned of it
-LEAST = {"train": 2, "valid": 2, "test": 1}  # clips in each split without which nothing is trained or told
+LEAST = {"train": 2, "valid": 2, "test": 1}  # clips in each split without which nothing is trained or measured
 SURE = 0.8  # confidence from which a clip's pitch counts as known
 CLASSES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 

@@ -97,7 +97,7 @@ def scan(root: Path, skip: Path | None = None) -> Found:
             else:
                 _add(file, _relative(file, root), root.name, sounds, rejects)
     sounds.sort(key=lambda sound: (sound.path, os.fsencode(sound.file)))
-    _told_apart(sounds)
+    _set_apart(sounds)
     for sheet in sorted(sheets):
         rejects += _apply(sheet, root, {sound.path: sound for sound in sounds})
     return Found(sounds, rejects, ignored)
@@ -219,7 +219,7 @@ def _plain(name: str) -> str:
     return str(PurePosixPath(name))
 
 
-def _told_apart(sounds: list[Sound]) -> None:
+def _set_apart(sounds: list[Sound]) -> None:
     """Give sounds whose names are equal after normalisation names of their own: café.wav, café-2.wav."""
     taken = {sound.path for sound in sounds}
     seen = set()
