@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from conftest import PARAMETERS, spoilt
 
-from workbench import __version__, asked, cli, data, doctor, locks, models, notebooks, rows, runs
+from workbench import __version__, asked, cli, data, doctor, embeddings, locks, models, notebooks, rows, runs
 from workbench.errors import UsageError
 
 START = "from workbench import runs\nrun = runs.start(out, {}, notebook=NAME, resume=resume, replace=replace)"
@@ -387,6 +387,19 @@ def test_what_is_not_there_is_refused_before_a_kernel_starts(untrained, clips, t
         ("data", "-p", "seed", "-1"): "A seed of -1 was asked",
         ("train", *named, "-p", "seed", "-1"): "A seed of -1 was asked",
         ("train", *named, "-p", "accelerator", "tpu"): "'tpu' was asked; those that fit are auto, cpu, cuda, mps",
+        ("train", *named, "-p", "settings", "{latents: 3}"): "The family 'wave' has no setting latents; it has latent",
+        ("train", *named, "-p", "settings", "{latent: 0}"): "The setting latent came as 0",
+        ("train", *named, "-p", "settings", "{steps: {auto: 3}}"): "has no stage auto",
+        (
+            "train",
+            *named,
+            "-p",
+            "settings",
+            "{prior: normal}",
+        ): "The setting prior came as 'normal'; known are standard",
+        ("train", *named, "-p", "settings", "{rate: 8000}"): "`rate` is set by the store",
+        ("report", "-p", "priors", "[normal]"): "There is no prior 'normal'; known are standard",
+        ("report", "-p", "embedding", "clap"): "There is no embedding 'clap'; known are descriptors",
         ("listen", "-p", "test", "nosuch"): "There is no listening test in nosuch, and no runs were named",
     }.items():
         assert says in refused("run", *words, "--out", "out") and not Path("out").exists(), words
@@ -425,6 +438,7 @@ def test_a_damaged_store_is_a_sentence(clips, tmp_path):
 def test_what_is_asked_is_looked_at_without_torch():
     code = "import sys; from workbench import asked, notebooks, rows, saved, typed; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+    assert ("descriptors", *embeddings.CHECKPOINTS) == asked.EMBEDDINGS
 
 
 def test_a_copied_notebook_is_run_with_the_runs_beside_it(untrained, clips, tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ import warnings
 import pytest
 from conftest import PARAMETERS
 
-from workbench import models, notebooks, runs, typed
+from workbench import models, notebooks, runs, settings, typed
 
 
 @pytest.fixture
@@ -149,7 +149,9 @@ def test_the_words_of_notebooks_are_known():
 def test_every_file_of_a_family_says_its_settings_without_being_imported():
     for family in models.names():
         module = models.found(family)
-        assert models.literals(family) == {"DEFAULTS": module.DEFAULTS, "PRESETS": module.PRESETS}, family
+        says = models.literals(family)
+        assert set(says.pop("build")) >= set(settings.FIXED), family
+        assert says == {"DEFAULTS": module.DEFAULTS, "PRESETS": module.PRESETS}, family
 
 
 @pytest.mark.parametrize(

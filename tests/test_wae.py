@@ -117,7 +117,7 @@ def test_attributes_that_the_store_does_not_know_are_refused(clips):
         models.for_clips(clips, "wae", "tiny", {"attributes": "octave: 3"})
     with pytest.raises(ValueError, match=r"`vocoder` came as \{'run': 'x'\}; give the folder of a run of 'mel'"):
         models.for_clips(clips, "wae", "tiny", {"vocoder": {"run": "x"}})
-    with pytest.raises(ValueError, match="start came as 'zzz'; it is 'data' or 'random'"):
+    with pytest.raises(ValueError, match="start came as 'zzz'; known are data, random"):
         models.for_clips(clips, "wae", "tiny", {"start": "zzz"})
     model = models.build("wae", "tiny", length=4096, rate=8000, labels=("a",), attributes=("octave: 3",))
     with pytest.raises(ValueError, match="knows no attribute octave: 9; it knows octave: 3"):

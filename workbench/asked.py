@@ -12,8 +12,10 @@ from typing import Any
 from . import models, runs, saved, stores, typed
 from .clips import Clips
 from .errors import UsageError
+from .settings import PRIORS
 
 ACCELERATORS = ("auto", "cpu", "cuda", "mps")
+EMBEDDINGS = ("descriptors", "clap-music", "clap-630k")  # those of `embeddings`, which imports torch
 
 
 def check(
@@ -36,7 +38,11 @@ def check(
         source(now["source"])
         store(now["store"])
     if "family" in now:
-        models.known(now["family"], now.get("preset"))
+        models.check(now["family"], now.get("preset"), now.get("settings"))
+    if unknown := [kind for kind in now.get("priors") or () if kind not in PRIORS]:
+        raise UsageError(f"There is no prior '{unknown[0]}'; known are {', '.join(PRIORS)}.")
+    if (given := now.get("embedding", EMBEDDINGS[0])) not in EMBEDDINGS:
+        raise UsageError(f"There is no embedding '{given}'; known are {', '.join(EMBEDDINGS)}.")
     for name, parameter in declared.items():
         if "made by 1_data" in parameter.help:
             clips = Clips(now[name], labels=now.get("labels") or None)

@@ -4,7 +4,6 @@ import abc
 import copy
 import hashlib
 import importlib
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,12 +22,11 @@ from workbench.errors import UsageError
 from workbench.files import write_json
 from workbench.saved import VERSION
 
-__all__ = ["HOTTEST", "VERSION", "Autoencoder", "Batch", "Schedule", "Stage", "complete", "limited", "load", "ramp"]
+__all__ = ["HOTTEST", "VERSION", "Autoencoder", "Batch", "Schedule", "Stage", "limited", "load", "ramp"]
 
 KNEE = 0.8  # rendered values beyond it are rounded off towards 1, not cut
 RENDER = 16  # clips a batch when sound is made to be kept: one size, so that a clip is the same in any company
 HOTTEST = 3.0  # the highest temperature of a draw, in all places that take one
-NONE_WILL_DO = ("iterations", "warmup")  # whole numbers that may be 0; of all others there is one at least
 
 Schedule = Callable[[int], float]
 
@@ -322,47 +320,6 @@ def limited(x: Tensor) -> Tensor:
             "latent lies beyond all reason: train it again, or take a lower temperature."
         )
     return torch.where(x.abs() > KNEE, x.sign() * (KNEE + (1 - KNEE) * torch.tanh((x.abs() - KNEE) / (1 - KNEE))), x)
-
-
-def complete(family: str, defaults: Mapping, given: Mapping) -> dict:
-    """The defaults with what is given in their place; a setting or stage that is not known is refused by name."""
-    if not isinstance(given.get("steps", {}), Mapping):
-        raise UsageError(
-            f"`steps` came as {given['steps']!r}; give one number for each stage, as in {defaults['steps']}."
-        )
-    for known, asked, what in ((defaults, given, "setting"), (defaults["steps"], given.get("steps", {}), "stage")):
-        if unknown := set(asked) - set(known):
-            raise UsageError(
-                f"The family '{family}' has no {what} {', '.join(sorted(unknown))}; it has {', '.join(known)}."
-            )
-    if given.get("start", "data") not in ("data", "random"):
-        raise UsageError(f"The setting start came as {given['start']!r}; it is 'data' or 'random'.")
-    for name, value in [*given.items(), *((f"steps: {k}", v) for k, v in given.get("steps", {}).items())]:
-        default = 0 if name.startswith("steps: ") else defaults[name]
-        least = 1 if type(default) is int and default > 0 and name not in NONE_WILL_DO else 0
-        if not fits(value, default, least):
-            raise UsageError(
-                f"The setting {name} came as {value!r}, and something like {default!r} was expected"
-                + (f", at least {least}." if type(default) in (int, float) else ".")
-            )
-    return {**defaults, **given, "steps": {**defaults["steps"], **given.get("steps", {})}}
-
-
-def fits(value, default, least: float) -> bool:
-    """Is a setting of its default's kind, and a number no smaller than `least`?"""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value >= least
-    match default:
-        case None:  # a number of validations, or none
-            return value is None or (isinstance(value, int) and number)
-        case bool():
-            return isinstance(value, bool)
-        case int():
-            return isinstance(value, int) and number
-        case float():
-            return number
-        case tuple():
-            return isinstance(value, (list, tuple)) and len(value) > 0 and all(fits(v, 1, 1) for v in value)
-    return isinstance(value, type(default))
 
 
 def load(folder: Path) -> Autoencoder:

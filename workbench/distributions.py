@@ -34,6 +34,7 @@ from torch import Tensor, nn
 
 from workbench import flows
 from workbench.errors import UsageError
+from workbench.settings import PRIORS
 
 __all__ = [
     "PRIORS",
@@ -387,9 +388,6 @@ class FlowPrior(Prior):
     def conditional_log_prob(self, z: Tensor, c: Tensor | None) -> Tensor:
         u, ladj = self.flow((z - self.centre) / self.scale, c)
         return self.mixture.conditional_log_prob(u, c) + ladj - self.scale.log().sum()
-
-
-PRIORS = ("standard", "gaussian", "mixture", *flows.KINDS)
 
 
 def prior(kind: str, latent: int, contexts: int = 0, **flow_settings) -> Prior:

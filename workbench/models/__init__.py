@@ -10,8 +10,9 @@ from pathlib import Path
 
 from workbench.clips import ENOUGH
 from workbench.errors import UsageError
+from workbench.settings import FIXED, complete, over
 
-__all__ = ["build", "for_clips", "known", "literals", "names"]
+__all__ = ["build", "check", "for_clips", "known", "literals", "names"]
 
 
 def names() -> tuple[str, ...]:
@@ -32,10 +33,20 @@ def found(family: str):
     return importlib.import_module(f"{__name__}.{family}")
 
 
+def check(family: str, preset: str | None = None, settings: Mapping | None = None) -> None:
+    """Refuse a family, preset or setting that `for_clips` would, as far as the family's file says so, without torch."""
+    known(family, preset)
+    says = literals(family)
+    if says.keys() >= {"DEFAULTS", "PRESETS"}:
+        own = set(says["build"]) - set(FIXED)  # what a family looks at itself
+        given = over(says["PRESETS"].get(preset, {}), settings or {})
+        complete(family, says["DEFAULTS"], {name: value for name, value in given.items() if name not in own})
+
+
 def literals(family: str) -> dict:
     """DEFAULTS and PRESETS as they stand in a family's file, without importing it, which takes torch and seconds.
 
-    A name that is missing, or of which something is computed, is left out.
+    A name that is missing, or of which something is computed, is left out. `build`: the arguments of that function.
     """
     found, path = {}, Path(__file__).with_name(f"{family}.py")
     if family in names():
@@ -44,6 +55,8 @@ def literals(family: str) -> dict:
                 case ast.Assign(targets=[ast.Name(id="DEFAULTS" | "PRESETS" as name)], value=value):
                     with contextlib.suppress(ValueError):
                         found[name] = ast.literal_eval(value)
+                case ast.FunctionDef(name="build", args=arguments):
+                    found["build"] = tuple(argument.arg for argument in arguments.kwonlyargs)
     return found
 
 
@@ -52,11 +65,7 @@ def build(family: str, preset: str | None = None, **settings):
     module = found(family)
     if preset is not None and preset not in module.PRESETS:
         raise UsageError(f"The family '{family}' has no preset '{preset}'; it has {', '.join(module.PRESETS)}.")
-    base = module.PRESETS[preset] if preset else {}
-    settings = {
-        k: {**base[k], **v} if isinstance(v, dict) and isinstance(base.get(k), dict) else v for k, v in settings.items()
-    }
-    return module.build(**{**base, **settings})
+    return module.build(**over(module.PRESETS[preset] if preset else {}, settings))
 
 
 def for_clips(clips, family: str, preset: str | None = None, settings: Mapping | None = None):
@@ -64,11 +73,8 @@ def for_clips(clips, family: str, preset: str | None = None, settings: Mapping |
 
     What the store cannot serve, such as more codes than there are frames, is refused here, before a run begins.
     """
+    check(family, preset, settings)
     fixed = {"length": clips.length, "rate": clips.rate, "labels": clips.labels}
-    if asked := sorted(set(fixed) & set(settings or ())):
-        raise UsageError(
-            f"`{asked[0]}` is set by the store, not by the settings; build another store for another {asked[0]}."
-        )
     if "attributes" in inspect.signature(found(family).build).parameters:
         fixed["attributes"] = known = clips.attributes()
         asked = (settings or {}).get("attributes", ())

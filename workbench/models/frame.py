@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workbench.autoencoder import Autoencoder, Batch, Stage, complete
+from workbench.autoencoder import Autoencoder, Batch, Stage
 from workbench.distributions import Gaussian, Posterior, kl
 from workbench.errors import UsageError
 from workbench.representations import Frames
+from workbench.settings import complete
 
 __all__ = ["PRESETS", "TINY", "Frame", "build"]
 

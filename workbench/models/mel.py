@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workbench.autoencoder import Autoencoder, Batch, Stage, complete, ramp
+from workbench.autoencoder import Autoencoder, Batch, Stage, ramp
 from workbench.critics import SpectralCritic
 from workbench.data import Clips
 from workbench.distributions import Gaussian, Posterior, kl, prior
@@ -16,6 +16,7 @@ from workbench.losses import spectral_distance, stress
 from workbench.nn import Parts, Vocoder, divisors, halving, principal_components, seen
 from workbench.representations import Mel as Picture
 from workbench.representations import frames_of
+from workbench.settings import complete
 
 __all__ = ["PRESETS", "TINY", "Mel", "build"]
 

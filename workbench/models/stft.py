@@ -7,12 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workbench.autoencoder import Autoencoder, Batch, Stage, complete, ramp
+from workbench.autoencoder import Autoencoder, Batch, Stage, ramp
 from workbench.data import Clips
 from workbench.distributions import Gaussian, Posterior, kl, prior
 from workbench.losses import spectral_distance, stress
 from workbench.nn import principal_components, seen
 from workbench.representations import STFT, frames_of
+from workbench.settings import complete
 
 __all__ = ["PRESETS", "TINY", "Stft", "build"]
 

@@ -7,13 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workbench.autoencoder import Autoencoder, Batch, Stage, complete
+from workbench.autoencoder import Autoencoder, Batch, Stage
 from workbench.data import Clips
 from workbench.distributions import Codes, Posterior
 from workbench.errors import UsageError
 from workbench.losses import spectral_distance
 from workbench.nn import Residual, principal_components, seen
 from workbench.representations import STFT, frames_of
+from workbench.settings import complete
 
 __all__ = ["FLOOR", "HEARD", "PRESETS", "TINY", "Vq", "build", "loudest"]
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workbench.autoencoder import Autoencoder, Batch, Stage, complete, load, ramp
+from workbench.autoencoder import Autoencoder, Batch, Stage, load, ramp
 from workbench.critics import Critic
 from workbench.data import Clips
 from workbench.distributions import Gaussian, Posterior, keyed_noise, prior
@@ -16,6 +16,7 @@ from workbench.errors import UsageError
 from workbench.losses import stress
 from workbench.nn import Vocoder, halving, principal_components, seen, some
 from workbench.representations import Mel, frames_of
+from workbench.settings import complete
 
 __all__ = ["PRESETS", "TINY", "Wae", "build", "discrepancy"]
 

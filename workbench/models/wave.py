@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workbench.autoencoder import Autoencoder, Batch, Stage, complete, ramp
+from workbench.autoencoder import Autoencoder, Batch, Stage, ramp
 from workbench.critics import SpectralCritic
 from workbench.data import Clips
 from workbench.distributions import FlowPosterior, Gaussian, Posterior, kl, prior
@@ -17,6 +17,7 @@ from workbench.flows import Flow
 from workbench.losses import spectral_distance, stress
 from workbench.nn import Parts, Residual, divisors, down, principal_components, seen, up
 from workbench.representations import PQMF, STFT
+from workbench.settings import complete
 
 __all__ = ["PRESETS", "TINY", "Wave", "build"]
 
@@ -150,8 +151,6 @@ class Wave(Autoencoder):
                 f"A clip of {self.length} values does not divide by the model's stride of {stride}; build the store with a "
                 f"multiple of {stride} values or use fewer channels."
             )
-        if s["posterior"] not in ("gaussian", "flow"):
-            raise UsageError(f"There is no posterior '{s['posterior']}'; known are gaussian, flow.")
         self.latent, parts = s["latent"], s["series"]
         if parts > 1 and s["posterior"] == "flow":
             raise UsageError(
