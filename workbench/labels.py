@@ -127,7 +127,7 @@ def named(path: str) -> Named:
         within = WITHIN.get(label, ()) if general else ()
         if said in within:
             label, by = said, "folder and file name"
-        elif label == "perc" and said and rank < 2 and not short:
+        elif within and said and rank < min(general, 2) and not short:  # Hats/Kick 1
             label, by = said, "file name"
         elif said and said != label and not (said == "hat closed" and label == "hat open"):
             by = "folder against the file name"
@@ -164,7 +164,8 @@ def _look_up(key: str) -> str:
 
 def _split(name: str) -> list[str]:
     """Words of a name, without those of machines: "CR78 OpenHat_3" gives open, hat; "Cr8kohat" gives kohat."""
-    return [_key(word) for word in re.findall(r"[^\W\d_]?[^\W\d_A-Z]+|[A-Z]+(?![a-z])", MACHINES.sub(" ", name))]
+    name = re.sub(r"(?<=[A-Z]{2})s(?![^\W\d_])", "", MACHINES.sub(" ", name))  # BDs
+    return [_key(word) for word in re.findall(r"[^\W\d_]?[^\W\d_A-Z]+|[A-Z]+(?![a-z])", name)]
 
 
 def _classes(folder: str) -> dict[str, int]:
@@ -217,13 +218,14 @@ def _name(stem: str) -> tuple[str, int, bool]:
     # what is glued to a machine's number may keep letters of it: the k of Cr8kohat, the ko of Kr33kosn
     after = [_key(word) for word in re.findall(r"\d([^\W\d_]{4,})", MACHINES.sub("0", stem))]
     glued = [word[cut:] for word in after for cut in (1, 2)]
+    ends = re.findall(rf"(?<![^\W_])(?:{MAKERS})\d+k?[a-z]?([a-z]{{2}})(?![^\W\d_])", stem.casefold())
+    short = next(filter(_look_up, [*(word for word in reversed(words) if len(word) == 2), *ends]), "")
     for keys in ([*runs, *words], behind, glued):
         if keys := [key for key in keys if len(key) > 2 and _look_up(key)]:
             key = min(keys, key=lambda key: GENERAL.get(_singular(key), 0))
-            return _look_up(key), GENERAL.get(_singular(key), 0), False
-    ends = re.findall(rf"(?<![^\W_])(?:{MAKERS})\d+k?[a-z]?([a-z]{{2}})(?![^\W\d_])", stem.casefold())
-    key = next(filter(_look_up, [*(word for word in reversed(words) if len(word) == 2), *ends]), "")
-    return _look_up(key), GENERAL.get(key, 0), True
+            if (rank := GENERAL.get(_singular(key), 0)) < 3 or not short:  # Synth BD 1
+                return _look_up(key), rank, False
+    return _look_up(short), GENERAL.get(short, 0), True
 
 
 def _opens(words: list[str]) -> str:
