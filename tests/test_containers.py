@@ -4,6 +4,7 @@ import io
 import os
 import resource
 import struct
+from itertools import product
 
 import numpy as np
 import pytest
@@ -135,13 +136,15 @@ def test_what_has_no_header_is_no_sound(tmp_path, suffix, content):
         taken(tmp_path, content, suffix)
 
 
-@pytest.mark.parametrize("value", [30, 1e3, 1e9, 1e20, -1e38, np.inf, np.nan])
-@pytest.mark.parametrize("count", [1, 5, 300])
+@pytest.mark.parametrize(
+    "value, count",
+    [*product([30, 1e3, 1e9, 1e20, -1e38, np.inf, np.nan], [1, 5, 300]), (10, 1), (-5, 2)],
+)
 def test_a_value_beyond_all_scales_is_refused(tmp_path, value, count):
     x = sound()
     x[1000 : 1000 + count] = value
     soundfile.write(tmp_path / "x.wav", x, RATE, subtype="FLOAT")
-    with pytest.raises(audio.AudioError, match=r"not finite|lie below 1"):
+    with pytest.raises(audio.AudioError, match=r"not finite|lie below 1|all but one"):
         audio.read(tmp_path / "x.wav")
 
 

@@ -86,6 +86,12 @@ def read(path: str | os.PathLike, start: float = 0.0, seconds: float | None = No
         # floats may be scaled like integers; then none but zero lies below 1
         at = int(np.abs(x).max(1).argmax())
         raise AudioError(f"frame {at:,} holds {peak:.3g}, and half of the others lie below 1: the file is damaged")
+    if peak > 1 and len(x) > 2:
+        third = np.partition(level := np.abs(x).max(1), -3)[-3]
+        if 0 < third <= min(1, peak / 4):  # a peak of real sound has neighbours
+            raise AudioError(
+                f"frame {int(level.argmax()):,} holds {peak:.3g}, and all but one of the others {third:.3g} at most: the file is damaged"
+            )
     return x, rate
 
 
