@@ -15,7 +15,7 @@ import soundfile
 from conftest import spoilt
 
 from workbench import audio, data, descriptors, labels, packs, splits, stores
-from workbench.clips import attributes
+from workbench.clips import LEAST, attributes
 from workbench.errors import UsageError
 
 RATE = 22_050
@@ -103,6 +103,15 @@ def test_packs_stay_whole_and_every_set_is_filled(clips):
     assert clips.manifest["settings"]["split_by"] == "cluster"  # each of six machines holds over 15 %
     no_pair_crosses(clips)
     assert set(clips.index.split) >= set(data.SPLITS)
+
+
+@pytest.mark.parametrize("n", [12, 20, 42])
+def test_a_small_folder_of_different_sounds_can_be_trained(n):
+    for seed in range(50):
+        label = np.random.default_rng(seed).choice(["kick", "snare", "chime"], n, p=[0.4, 0.36, 0.24])
+        nobody, none = np.zeros((0, 2), int), np.full(n, None)
+        split = list(splits.assign(label, np.full(n, "pack"), nobody, none, None, seed)[2])
+        assert all(split.count(name) >= least for name, least in LEAST.items()), (seed, split)
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -17,6 +17,7 @@ COSINE = 0.99
 LARGE = 0.15  # share of the clips above which a pack (or a cluster) is training
 PACKS = 5  # fewer packs are split by cluster
 SHARES = {"test": 0.1, "valid": 0.1}
+FEWEST = 2  # clips in each of them, where there are enough to choose from: training takes as many
 LEFT_OUT = "near"
 
 
@@ -146,10 +147,8 @@ def _greedy(labels: np.ndarray, group: np.ndarray, before: np.ndarray, seed: int
             some = free[:256]  # enough to choose from; all of them would take the square of their number
             gain = (((held - target) * weight) ** 2).sum() - (((held + counts[some] - target) * weight) ** 2).sum(1)
             best = int(gain.argmax())
-            empty = (
-                not held.any() and free.size > 2
-            )  # a set must not stay empty because every group is too large for it
-            if gain[best] <= 0 and not empty:
+            few = held.sum() < FEWEST and free.size > 2  # though every group may be too large for it
+            if gain[best] <= 0 and not few:
                 break
             fixed[some[best]] = name
             held += counts[some[best]]
