@@ -50,7 +50,7 @@ def family() -> float:
 
 
 def main(source: Path, seconds: float) -> None:
-    from workbench.audio import SUFFIXES
+    from workbench.data.audio import SUFFIXES
 
     files = sorted(path for path in source.rglob("*") if path.is_file() and path.suffix.lower() in SUFFIXES)
     print(f"{'files':>6} {'clips':>6} {'refused':>7} {'seconds':>8} {'files/s':>8} {'MiB':>6} {'MiB in all':>11}")

@@ -15,7 +15,8 @@ import torch
 from instrument import browser, voila  # the file beside this one
 from playwright.sync_api import sync_playwright
 
-from workbench import audio, data, latent_map, latents, models, runs, synthesis, train
+from workbench import data, latent_map, latents, models, runs, train
+from workbench.data import audio, synthesis
 from workbench.instrument import Instrument
 
 SECONDS = 65_536 / 44_100

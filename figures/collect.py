@@ -14,14 +14,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from workbench import clips as stored
-from workbench import evidence, figures, latents, report, runs, stores, thesis
+from workbench import evidence, figures, latents, report, runs, thesis
+from workbench.data import clips as stored
+from workbench.data import stores
 from workbench.errors import UsageError
 from workbench.train import read_log
 
 HOME = Path(__file__).resolve().parent.parent
 # what the numbers of a collection mean; the model itself is told by the commit of its run
-MEANING = tuple(f"workbench/{name}.py" for name in ("descriptors", "embeddings", "metrics", "losses"))
+MEANING = tuple(f"workbench/{name}.py" for name in ("data/descriptors", "embeddings", "metrics", "losses"))
 SHOWN = ("kick", "snare", "hat open", "chime", "lead")  # labels of the spectra, one column each
 STEPS = 200  # of a flow prior on the frozen encoder, as in the demo's report
 SEED = 0
@@ -71,7 +72,7 @@ def demo(source: Path) -> None:
     }
     command = f".venv/bin/python figures/collect.py demo {below(source, 'runs')}"
     thesis.keep(
-        HOME / "figures" / "demo", tables, command, thesis.made_of([source]), ("workbench/synthesis.py", *MEANING), HOME
+        HOME / "figures" / "demo", tables, command, thesis.made_of([source]), ("workbench/data/synthesis.py", *MEANING), HOME
     )
 
 

@@ -151,10 +151,10 @@ def folds(table: pd.DataFrame) -> str:
     ),
 )
 def results(rows, parts, floors, ladder, labels, numbers, damage, priors, reconstructions, run, places, counts) -> str:
-    from workbench import descriptors
+    from workbench.data import descriptors
+    from workbench.data.synthesis import LABELS, MACHINES
     from workbench.losses import SCALES
     from workbench.models import wave
-    from workbench.synthesis import LABELS, MACHINES
 
     found = {f"flows/{k}": v for k, v in flows.results(flows.read(rows), parts, floors).items()}
     run = dict(zip(run.number, run.value, strict=True))

@@ -8,7 +8,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench import audio, onsets
+from workbench.data import audio, onsets
 
 RATE = 44_100
 LENGTH = 16_384

@@ -12,7 +12,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench import audio, containers
+from workbench.data import audio, containers
 
 RATE = 44_100
 SUBTYPES = dict.fromkeys(["VOC", "SVX", "AVR", "HTK", "MPC2K", "SDS"], "PCM_16") | {"WVE": "ALAW", "XI": "DPCM_16"}

@@ -14,8 +14,9 @@ import pytest
 import soundfile
 from conftest import spoilt
 
-from workbench import audio, data, descriptors, labels, packs, splits, stores
-from workbench.clips import LEAST, attributes
+from workbench import data
+from workbench.data import audio, descriptors, labels, packs, splits, stores
+from workbench.data.clips import LEAST, attributes
 from workbench.errors import UsageError
 
 RATE = 22_050
@@ -346,7 +347,7 @@ def test_tables_beside_the_files(tmp_path):
 
 
 def test_a_fault_of_ours_costs_one_file_and_is_told(tmp_path, pack, clips, monkeypatch):
-    from workbench import intake
+    from workbench.data import intake
 
     take = intake._take_one
 

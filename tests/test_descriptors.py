@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from workbench import descriptors
+from workbench.data import descriptors
 
 RATE = 44_100
 T = np.arange(32_768) / RATE

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from workbench import descriptors, directions, latents
+from workbench import directions, latents
+from workbench.data import descriptors
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from workbench import embeddings, evidence, metrics, synthesis
+from workbench import embeddings, evidence, metrics
+from workbench.data import synthesis
 from workbench.errors import UsageError
 
 

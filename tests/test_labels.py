@@ -2,7 +2,7 @@
 
 import pytest
 
-from workbench import labels
+from workbench.data import labels
 
 
 @pytest.mark.parametrize(

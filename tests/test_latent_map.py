@@ -5,7 +5,8 @@ import plotly.graph_objects as go
 import pytest
 import torch
 
-from workbench import descriptors, latent_map, latents, models, runs
+from workbench import latent_map, latents, models, runs
+from workbench.data import descriptors
 from workbench.errors import UsageError
 from workbench.instrument import Instrument
 

@@ -16,19 +16,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from workbench import (
-    audio,
-    autoencoder,
-    cli,
-    data,
-    listening,
-    listening_sheet,
-    models,
-    notebooks,
-    opinions,
-    runs,
-    stimuli,
-)
+from workbench import autoencoder, cli, data, listening, listening_sheet, models, notebooks, opinions, runs, stimuli
+from workbench.data import audio
 from workbench.errors import UsageError
 
 RATE, LENGTH = 22_050, 4096

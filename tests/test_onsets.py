@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from workbench import audio, onsets
+from workbench.data import audio, onsets
 
 RATE = 44_100
 CLIP = 1.0

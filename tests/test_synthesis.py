@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from workbench import descriptors, labels, synthesis
+from workbench.data import descriptors, labels, synthesis
 
 RATE = 44_100
 

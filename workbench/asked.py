@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from . import models, runs, saved, stores, typed
-from .clips import Clips
-from .errors import UsageError
-from .settings import PRIORS
+from workbench import models, runs, saved, typed
+from workbench.data import stores
+from workbench.data.clips import Clips
+from workbench.errors import UsageError
+from workbench.settings import PRIORS
 
 ACCELERATORS = ("auto", "cpu", "cuda", "mps")
 EMBEDDINGS = ("descriptors", "clap-music", "clap-630k")  # those of `embeddings`, which imports torch
@@ -50,7 +51,7 @@ def check(
             if resumed is not None:
                 runs.same(resumed, runs.read(resumed), notebook.stem, clips.fingerprint)
     if {"runs", "priors"} <= now.keys():  # of 8_compare: folders and patterns
-        from . import rows
+        from workbench import rows
 
         with contextlib.redirect_stdout(io.StringIO()):  # the notebook says what is left out
             rows.gather(now["runs"], now["priors"])
@@ -100,9 +101,9 @@ def store(given: str) -> None:
     if place.exists() and not place.is_dir():
         raise UsageError(f"{given} is a file, and a store is a folder: give another name.")
     if place.is_dir() and stores.manifest(place) is None:
-        from . import data
+        from workbench.data.build import compatible
 
-        data._compatible(place, {})
+        compatible(place, {})
 
 
 def of_family(places: list[Path], family: str) -> None:

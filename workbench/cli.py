@@ -11,8 +11,8 @@ from typing import Annotated
 
 import typer
 
-from . import __version__, runs
-from .errors import UsageError
+from workbench import __version__, runs
+from workbench.errors import UsageError
 
 app = typer.Typer(
     help="Variational autoencoders for one-shots. `workbench demo` does the whole job once; `workbench run --help` "
@@ -60,7 +60,7 @@ def run(
     help: Annotated[bool, typer.Option("--help", "-h", help="This text, and the notebook's parameters.")] = False,
 ):
     """Run a notebook by papermill into a run folder, and write the page (HTML) beside it."""
-    from . import asked, notebooks, typed
+    from workbench import asked, notebooks, typed
 
     if help or not notebook:
         typer.echo(ctx.get_help())
@@ -87,7 +87,7 @@ def run(
 
 
 def _execute(name: str, path: Path, out: Path, values: dict, **how):
-    from . import notebooks
+    from workbench import notebooks
 
     outcome = notebooks.execute(path, out, values, stream=sys.stderr, **how)
     if outcome.status != "finished":
@@ -99,7 +99,7 @@ def _execute(name: str, path: Path, out: Path, values: dict, **how):
 
 
 def _describe(path: Path) -> str:
-    from . import notebooks
+    from workbench import notebooks
 
     rows = [
         (f"  -p {p.name}", p.kind or "any", p.default, p.help)
@@ -114,7 +114,7 @@ def _describe(path: Path) -> str:
 
 
 def _file(path: Path) -> dict:
-    from . import typed
+    from workbench import typed
 
     try:
         values = typed.read(path.read_text(encoding="utf-8"))
@@ -137,7 +137,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="The folder of the demo's four runs.")] = Path("runs/demo"),
 ):
     """Do the whole main job: clips from a source, training, new sounds, and a report; after an interruption, go on."""
-    from . import asked, notebooks
+    from workbench import asked, notebooks
 
     store = Path("stores", "demo")
     asked.source(source)
@@ -207,7 +207,7 @@ def generate(
     source = runs.locate(run) if run else runs.newest()
     if not run:
         _say(f"{source} is the newest run.")
-    from . import draws
+    from workbench import draws
 
     folder = draws.write(source, out, n=n, seed=seed, label=label, temperature=temperature, replace=replace, say=_say)
     typer.echo(f"{n} clips in {folder}: {draws.listing(folder)}")
@@ -224,7 +224,7 @@ def sweep(
     list_: Annotated[bool, typer.Option("--list", help="Say how its runs stand, and do nothing.")] = False,
 ):
     """Do all runs of a sweep which are not done yet; after Ctrl-C the same command goes on."""
-    from . import sweep
+    from workbench import sweep
 
     spec = sweep.read(file, dict(text.partition("=")[::2] for text in parameter))
     todo = sweep.jobs(spec)
@@ -248,7 +248,7 @@ def serve(
 ):
     """Show the instrument and the map of a run in a browser, without code, served by Voila on this machine alone."""
     source = runs.locate(run) if run else runs.newest()
-    from . import instrument, notebooks, report
+    from workbench import instrument, notebooks, report
 
     instrument.playable(report.open_run(source)[0])
     _say(
@@ -269,7 +269,7 @@ def listen(
     browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
 ):
     """Show a listening test to listeners, served by Voila on this machine alone; votes are kept in the test's folder."""
-    from . import listening, listening_sheet, notebooks
+    from workbench import listening, listening_sheet, notebooks
 
     if len(sources) == 1 and not (sources[0] / runs.RECORD).exists():
         out = sources[0]
@@ -289,7 +289,7 @@ def lab():
     import os
     import subprocess
 
-    from . import notebooks
+    from workbench import notebooks
 
     folder = notebooks.resolve("play").resolve().parent
     words = [f"--ServerApp.root_dir={folder.parent}", f"--LabApp.default_url=/lab/tree/{folder.name}"]
@@ -307,7 +307,7 @@ def fetch(
     out: Annotated[Path, typer.Option(help="The folder to put it in.")] = Path("checkpoints"),
 ):
     """Download a checkpoint of CLAP, by which 7_report can hear; nothing else is ever downloaded."""
-    from . import embeddings
+    from workbench import embeddings
 
     path = embeddings.fetch(name, out)
     typer.echo(f"{path}, SHA-256 {embeddings.sha256(path)}. To use it: export {embeddings.VARIABLE}={path.resolve()}")
@@ -316,7 +316,7 @@ def fetch(
 @app.command()
 def doctor():
     """Say what is there on this machine, what is missing, what for, and what to type."""
-    from . import doctor
+    from workbench import doctor
 
     for finding in doctor.examine():
         typer.echo(f"{'ok     ' if finding.there else 'missing'}  {finding.name}: {finding.what}")

@@ -10,9 +10,9 @@ import plotly.graph_objects as go
 import torch
 from sklearn.decomposition import PCA
 
-from workbench import descriptors, figures
+from workbench import figures
 from workbench.autoencoder import Autoencoder
-from workbench.data import Clips
+from workbench.data import Clips, descriptors
 from workbench.errors import UsageError
 from workbench.models.vq import FLOOR, HEARD, Vq, loudest
 

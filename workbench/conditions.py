@@ -5,9 +5,9 @@ import pandas as pd
 import torch
 from sklearn.metrics import balanced_accuracy_score
 
-from workbench import descriptors, metrics, report
+from workbench import metrics, report
 from workbench.autoencoder import Autoencoder
-from workbench.data import Clips
+from workbench.data import Clips, descriptors
 from workbench.errors import UsageError
 
 __all__ = ["attributes_obeyed", "check", "labels_of", "obeyed", "probes", "put"]

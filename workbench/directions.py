@@ -10,9 +10,9 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor
 
-from workbench import descriptors, latents
+from workbench import latents
 from workbench.autoencoder import Autoencoder
-from workbench.data import Clips
+from workbench.data import Clips, descriptors
 from workbench.distributions import FlowPrior
 from workbench.errors import UsageError
 from workbench.files import read_json, write_json

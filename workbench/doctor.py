@@ -109,7 +109,7 @@ def _gpu() -> Finding:
 
 
 def _chrome() -> Finding:
-    from .paper import chrome
+    from workbench.paper import chrome
 
     what = "saves figures as pdf, svg and png"
     if path := chrome():

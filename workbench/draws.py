@@ -7,8 +7,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from . import audio, autoencoder, figures, files, runs, saved
-from .errors import UsageError
+from workbench import autoencoder, figures, files, runs, saved
+from workbench.data import audio
+from workbench.errors import UsageError
 
 NOTE, SHEET = "draws.json", 64  # a contact sheet of more clips than this cannot be read
 

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from workbench import audio, descriptors, files
+from workbench import files
+from workbench.data import audio, descriptors
 from workbench.errors import UsageError
 
 __all__ = ["CHECKPOINTS", "Checkpoint", "clap", "embed", "fetch", "found", "sha256"]

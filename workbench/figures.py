@@ -31,9 +31,9 @@ import plotly.graph_objects as go
 import plotly.io as pio
 from plotly.subplots import make_subplots
 
-from .paper import NoChrome, browser, chrome, save, save_all
-from .players import audio, audio_row, player
-from .style import COLOURS, CONFIG, GREY, PANEL, PATTERNS, SCALE, SYMBOLS, styled
+from workbench.paper import NoChrome, browser, chrome, save, save_all
+from workbench.players import audio, audio_row, player
+from workbench.style import COLOURS, CONFIG, GREY, PANEL, PATTERNS, SCALE, SYMBOLS, styled
 
 
 def spectrogram(clips, rate: float, titles=None, columns: int = 4) -> go.Figure:

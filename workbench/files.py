@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from .errors import UsageError
+from workbench.errors import UsageError
 
 
 def unused(path) -> Path:

@@ -13,9 +13,9 @@ import torch
 from IPython.display import HTML
 from torch import Tensor
 
-from workbench import audio, directions, figures, files, latents, runs
+from workbench import directions, figures, files, latents, runs
 from workbench.autoencoder import HOTTEST, Autoencoder, limited
-from workbench.data import Clips
+from workbench.data import Clips, audio
 from workbench.directions import Axes
 from workbench.errors import UsageError
 from workbench.widgets import Answering

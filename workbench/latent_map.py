@@ -7,8 +7,8 @@ import plotly.graph_objects as go
 import torch
 from plotly.offline import get_plotlyjs
 
-from workbench import descriptors, figures, latents
-from workbench.data import Clips
+from workbench import figures, latents
+from workbench.data import Clips, descriptors
 from workbench.errors import UsageError
 from workbench.instrument import Instrument, State
 from workbench.latents import Chart

@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from . import audio, files, runs
-from .errors import UsageError
-from .stimuli import low_pass, matched
+from workbench import files, runs
+from workbench.data import audio
+from workbench.errors import UsageError
+from workbench.stimuli import low_pass, matched
 
 __all__ = ["KINDS", "REAL", "Kind", "Test", "anchor", "prepare"]
 

@@ -27,10 +27,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import pages, runs
-from .errors import UsageError
-from .files import read_json
-from .typed import OURS, Parameter, Text, fit, listed, parameters
+from workbench import pages, runs
+from workbench.errors import UsageError
+from workbench.files import read_json
+from workbench.typed import OURS, Parameter, Text, fit, listed, parameters
 
 # Threads of torch that wait for each other spin for a moment and then sleep: by default they spin on, and burn the cores that
 # other processes need; those that sleep at once make training slower by a third (benchmarks/waiting.py).

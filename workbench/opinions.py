@@ -23,8 +23,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from scipy import stats
 
-from . import figures, listening, style
-from .errors import UsageError
+from workbench import figures, listening, style
+from workbench.errors import UsageError
 
 __all__ = [
     "SPREADS",

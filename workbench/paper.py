@@ -12,7 +12,7 @@ from pathlib import Path
 import plotly.graph_objects as go
 import plotly.io as pio
 
-from .errors import UsageError
+from workbench.errors import UsageError
 
 
 class NoChrome(UsageError):

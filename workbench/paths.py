@@ -21,9 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from workbench import audio, descriptors, figures, metrics, synthesis
+from workbench import figures, metrics
 from workbench.autoencoder import Autoencoder
-from workbench.data import Clips
+from workbench.data import Clips, audio, descriptors, synthesis
 from workbench.distributions import FlowPrior, keyed_noise
 from workbench.errors import UsageError
 from workbench.flows import KINDS

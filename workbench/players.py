@@ -5,7 +5,7 @@ __all__ = ["audio", "audio_row", "player"]
 import base64
 import html
 
-from .audio import encode
+from workbench.data.audio import encode
 
 # of all that sounds on a page only what began last goes on; widgets.js says the same of its own
 ALONE = "if(window.sounding!==this)window.sounding?.pause();window.sounding=this"

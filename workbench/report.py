@@ -14,9 +14,9 @@ from sklearn.metrics import confusion_matrix
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
-from workbench import autoencoder, descriptors, evidence, metrics, runs, saved, train
+from workbench import autoencoder, evidence, metrics, runs, saved, train
 from workbench.autoencoder import Autoencoder
-from workbench.data import Clips
+from workbench.data import Clips, descriptors
 from workbench.distributions import PRIORS, keyed_noise, prior
 from workbench.errors import UsageError
 from workbench.losses import magnitudes, spectral_distance

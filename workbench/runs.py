@@ -32,10 +32,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from . import locks
-from .errors import UsageError
-from .files import room, unused, write_json
-from .provenance import now, peak_memory, provenance
+from workbench import locks
+from workbench.errors import UsageError
+from workbench.files import room, unused, write_json
+from workbench.provenance import now, peak_memory, provenance
 
 RECORD = "run.json"
 FACTS = {

@@ -7,10 +7,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import models, runs
-from .clips import Clips
-from .errors import UsageError
-from .files import read_json
+from workbench import models, runs
+from workbench.data.clips import Clips
+from workbench.errors import UsageError
+from workbench.files import read_json
 
 VERSION = 2  # of the saved settings; a change that old files do not survive raises it (2: mixture below the flow)
 SETTINGS, WEIGHTS = "settings.json", "model.safetensors"

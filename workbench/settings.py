@@ -5,7 +5,7 @@ __all__ = ["CHOICES", "FIXED", "PRIORS", "complete", "over"]
 import math
 from collections.abc import Mapping
 
-from .errors import UsageError
+from workbench.errors import UsageError
 
 PRIORS = ("standard", "gaussian", "mixture", "realnvp", "spline")
 CHOICES = {"start": ("data", "random"), "posterior": ("gaussian", "flow"), "prior": PRIORS}

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 import numpy as np
 from scipy import signal
 
-from . import audio
-from .errors import UsageError
+from workbench.data import audio
+from workbench.errors import UsageError
 
 __all__ = ["PEAK", "loudness", "low_pass", "matched"]
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import notebooks, runs, typed
+from workbench import notebooks, runs, typed
 
 
 @dataclass(frozen=True)

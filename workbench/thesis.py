@@ -34,7 +34,7 @@ WIDTH = 15.0  # cm, of text and figures: what is drawn at ten points is printed 
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file, whatever its line ends; of a Python file without comments, docstrings and empty lines."""
+    """SHA-256 of a file, whatever its line ends; of a Python file without comments, docstrings, imports and empty lines."""
     data = Path(path).read_bytes()
     if path.suffix != ".npz":
         data = data.replace(b"\r\n", b"\n")
@@ -45,8 +45,10 @@ def digest(path: Path) -> str:
 
 def code(source: str) -> str:
     kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    said = [n.body[0] for n in ast.walk(ast.parse(source)) if isinstance(n, kinds) and ast.get_docstring(n) is not None]
-    skipped = {i for doc in said for i in range(doc.lineno, doc.end_lineno + 1)}
+    nodes = list(ast.walk(ast.parse(source)))
+    said = [n.body[0] for n in nodes if isinstance(n, kinds) and ast.get_docstring(n) is not None]
+    imports = [n for n in nodes if isinstance(n, (ast.Import, ast.ImportFrom))]  # a module that moves is the same module
+    skipped = {i for node in said + imports for i in range(node.lineno, node.end_lineno + 1)}
     lines = ((i, line.rstrip()) for i, line in enumerate(source.splitlines(), 1) if i not in skipped)
     return "\n".join(line for _, line in lines if line and not line.lstrip().startswith("#"))
 

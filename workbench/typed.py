@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import runs
+from workbench import runs
 
 OURS = ("out", "resume", "replace")  # parameters which the command sets itself
 WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
@@ -86,7 +86,7 @@ def fit(declared: Mapping[str, Parameter], given: Mapping[str, Any], notebook: s
             raise runs.RunError(f"{notebook} has no parameter {name}.{hint} It has: {known}.")
         parameter, like, why = declared[name], None, ""
         if name == "settings" and "family" in declared:
-            from . import models
+            from workbench import models
 
             like = models.literals(str(given.get("family", default(declared["family"])))).get("DEFAULTS")
         options = _declared(parameter)

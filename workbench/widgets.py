@@ -13,8 +13,8 @@ import traitlets
 from IPython import get_ipython
 from IPython.display import HTML
 
-from . import figures
-from .errors import UsageError
+from workbench import figures
+from workbench.errors import UsageError
 
 __all__ = ["Answering", "face", "real_or_made"]
 

@@ -8,7 +8,7 @@ import pkgutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from workbench.clips import ENOUGH
+from workbench.data.clips import ENOUGH
 from workbench.errors import UsageError
 from workbench.settings import FIXED, complete, over
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from .errors import UsageError
+from workbench.errors import UsageError
 
 __all__ = ["AudioError", "open_sound"]
 

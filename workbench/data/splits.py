@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .errors import UsageError
+from workbench.errors import UsageError
 
 __all__ = ["COSINE", "LARGE", "LEFT_OUT", "PACKS", "alike", "assign"]
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import descriptors, stores
-from .stores import DataError
+from workbench.data import descriptors, stores
+from workbench.data.stores import DataError
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path, PurePosixPath
 
-from . import labels
-from .audio import SUFFIXES
-from .files import full, unused
+from workbench.data import labels
+from workbench.data.audio import SUFFIXES
+from workbench.files import full, unused
 
 __all__ = ["ARCHIVES", "Found", "Sound", "recording", "scan", "unpacked"]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from . import locks
-from .errors import UsageError
+from workbench import locks
+from workbench.errors import UsageError
 
 __all__ = ["SHARD", "VERSION", "DataError", "Journal", "gather", "held", "manifest", "replace"]
 

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import audio, packs, splits, stores, synthesis
-from .clips import Clips, listed
-from .files import full
-from .intake import SECTION, Task, parallel
-from .stores import DataError
+from workbench.data import audio, packs, splits, stores, synthesis
+from workbench.data.clips import Clips, listed
+from workbench.data.intake import SECTION, Task, parallel
+from workbench.data.stores import DataError
+from workbench.files import full
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["FEWEST", "NEAR", "SPLITS", "Clips", "DataError", "build"]
+__all__ = ["FEWEST", "NEAR", "SPLITS", "build", "compatible"]
 
 SPLITS = ("train", "valid", "test")
 NEAR = splits.LEFT_OUT  # the split of clips that sound like one in another set; no set uses them
@@ -92,7 +92,7 @@ def build(
     try:
         store.mkdir(parents=True, exist_ok=True)
         with stores.held(store), ExitStack() as stack:
-            old = _compatible(store, asked)
+            old = compatible(store, asked)
             found = _synthetic() if synthetic else _find(source, store, stack)
             state = _State(store, old, found, labels)
             tasks = list(_tasks(state, seed, length / rate))
@@ -151,7 +151,7 @@ class _State:
         return True
 
 
-def _compatible(store: Path, asked: dict) -> dict | None:
+def compatible(store: Path, asked: dict) -> dict | None:
     """The manifest of the store as it is, None for a new one; raises where it cannot hold what is asked."""
     old = stores.manifest(store)
     if old is None:

@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import audio, descriptors, onsets, synthesis
-from .stores import DataError
+from workbench.data import audio, descriptors, onsets, synthesis
+from workbench.data.stores import DataError
 
 __all__ = ["SECTION", "Result", "Task", "parallel"]
 

@@ -13,8 +13,8 @@ import numpy as np
 import soundfile
 import soxr
 
-from . import onsets
-from .containers import LARGEST, AudioError, open_sound
+from workbench.data import onsets
+from workbench.data.containers import LARGEST, AudioError, open_sound
 
 __all__ = [
     "SUFFIXES",

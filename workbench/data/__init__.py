@@ -1,0 +1,7 @@
+"""From a folder of sounds to a store of clips."""
+
+from workbench.data.build import NEAR, SPLITS, build
+from workbench.data.clips import Clips
+from workbench.data.stores import DataError
+
+__all__ = ["NEAR", "SPLITS", "Clips", "DataError", "build"]
