@@ -22,7 +22,7 @@ from workbench.train import read_log
 
 HOME = Path(__file__).resolve().parent.parent
 # what the numbers of a collection mean; the model itself is told by the commit of its run
-MEANING = tuple(f"workbench/{name}.py" for name in ("data/descriptors", "embeddings", "metrics", "losses"))
+MEANING = tuple(f"workbench/{name}.py" for name in ("data/descriptors", "embeddings", "metrics", "nn/losses"))
 SHOWN = ("kick", "snare", "hat open", "chime", "lead")  # labels of the spectra, one column each
 STEPS = 200  # of a flow prior on the frozen encoder, as in the demo's report
 SEED = 0
@@ -72,7 +72,12 @@ def demo(source: Path) -> None:
     }
     command = f".venv/bin/python figures/collect.py demo {below(source, 'runs')}"
     thesis.keep(
-        HOME / "figures" / "demo", tables, command, thesis.made_of([source]), ("workbench/data/synthesis.py", *MEANING), HOME
+        HOME / "figures" / "demo",
+        tables,
+        command,
+        thesis.made_of([source]),
+        ("workbench/data/synthesis.py", *MEANING),
+        HOME,
     )
 
 

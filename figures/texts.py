@@ -153,8 +153,8 @@ def folds(table: pd.DataFrame) -> str:
 def results(rows, parts, floors, ladder, labels, numbers, damage, priors, reconstructions, run, places, counts) -> str:
     from workbench.data import descriptors
     from workbench.data.synthesis import LABELS, MACHINES
-    from workbench.losses import SCALES
     from workbench.models import wave
+    from workbench.nn.losses import SCALES
 
     found = {f"flows/{k}": v for k, v in flows.results(flows.read(rows), parts, floors).items()}
     run = dict(zip(run.number, run.value, strict=True))

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from workbench import codes, models, train
-from workbench.distributions import Codes
+from workbench.nn.posteriors import Codes
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,11 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
-from workbench.distributions import PRIORS, Codes, FlowPosterior, Gaussian, GaussianPrior, keyed_noise, kl, prior
-from workbench.flows import KINDS, Flow
+from workbench.models import _settings
+from workbench.nn.flows import KINDS, Flow
+from workbench.nn.noise import keyed_noise
+from workbench.nn.posteriors import Codes, FlowPosterior, Gaussian, kl
+from workbench.nn.priors import PRIORS, GaussianPrior, prior
 
 L, C = 4, 3
 
@@ -97,6 +100,10 @@ def test_free_bits_are_a_floor_for_each_latent():
     q = Gaussian(mean, torch.zeros(8, L))
     nats, floored = kl(q, mean, free_bits=0.1)
     assert nats.item() == pytest.approx(4.5) and floored.item() == pytest.approx(4.5 + 0.3)
+
+
+def test_what_is_asked_of_settings_is_what_there_is():
+    assert _settings.PRIORS == PRIORS
 
 
 @pytest.mark.parametrize("kind", PRIORS)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from workbench.losses import SCALES, magnitudes, spectral_distance, stress
+from workbench.nn.losses import SCALES, magnitudes, spectral_distance, stress
 
 
 @pytest.fixture(scope="module")

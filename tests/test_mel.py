@@ -9,10 +9,10 @@ import torchaudio
 
 from workbench import models, train
 from workbench.errors import UsageError
-from workbench.losses import spectral_distance
 from workbench.models.mel import Reversed
-from workbench.nn import Parts
-from workbench.representations import bank_of
+from workbench.nn.blocks import Parts
+from workbench.nn.losses import spectral_distance
+from workbench.nn.representations import bank_of
 
 
 def begun(clips, **settings):

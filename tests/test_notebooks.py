@@ -8,7 +8,8 @@ import warnings
 import pytest
 from conftest import PARAMETERS
 
-from workbench import models, notebooks, runs, settings, typed
+from workbench import models, notebooks, runs, typed
+from workbench.models import _settings
 
 
 @pytest.fixture
@@ -150,7 +151,7 @@ def test_every_file_of_a_family_says_its_settings_without_being_imported():
     for family in models.names():
         module = models.found(family)
         says = models.literals(family)
-        assert set(says.pop("build")) >= set(settings.FIXED), family
+        assert set(says.pop("build")) >= set(_settings.FIXED), family
         assert says == {"DEFAULTS": module.DEFAULTS, "PRESETS": module.PRESETS}, family
 
 

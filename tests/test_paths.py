@@ -6,7 +6,7 @@ import torch
 
 from workbench import models, paths
 from workbench.autoencoder import Autoencoder
-from workbench.distributions import FlowPrior
+from workbench.nn.priors import FlowPrior
 
 T = torch.linspace(0, 1, 5)
 

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from workbench import evidence, models, report, runs, saved
-from workbench.distributions import PRIORS
 from workbench.errors import UsageError
 from workbench.latents import told
-from workbench.losses import spectral_distance
+from workbench.nn.losses import spectral_distance
+from workbench.nn.priors import PRIORS
 
 
 def test_a_training_clip_is_its_own_nearest(clips):

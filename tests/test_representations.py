@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from workbench.representations import PQMF, STFT, Frames, Mel
+from workbench.nn.representations import PQMF, STFT, Frames, Mel
 
 
 def snr(x, y):

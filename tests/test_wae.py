@@ -6,9 +6,9 @@ import torch
 
 from workbench import autoencoder, models, runs, train
 from workbench.conditions import probes
-from workbench.distributions import keyed_noise
 from workbench.instrument import Instrument
 from workbench.models.wae import LatentCritic, discrepancy
+from workbench.nn.noise import keyed_noise
 
 
 def begun(clips, steps=0, **settings):

@@ -13,7 +13,7 @@ from workbench import models, runs, saved, typed
 from workbench.data import stores
 from workbench.data.clips import Clips
 from workbench.errors import UsageError
-from workbench.settings import PRIORS
+from workbench.models._settings import PRIORS
 
 ACCELERATORS = ("auto", "cpu", "cuda", "mps")
 EMBEDDINGS = ("descriptors", "clap-music", "clap-630k")  # those of `embeddings`, which imports torch

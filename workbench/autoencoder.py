@@ -15,11 +15,13 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from workbench import saved
-from workbench.critics import Critic
 from workbench.data import Clips
-from workbench.distributions import Posterior, Prior, keyed_noise
 from workbench.errors import UsageError
 from workbench.files import write_json
+from workbench.nn.discriminators import Critic
+from workbench.nn.noise import keyed_noise
+from workbench.nn.posteriors import Posterior
+from workbench.nn.priors import Prior
 from workbench.saved import VERSION
 
 __all__ = ["HOTTEST", "VERSION", "Autoencoder", "Batch", "Schedule", "Stage", "limited", "load", "ramp"]

@@ -13,10 +13,10 @@ from torch import Tensor
 from workbench import latents
 from workbench.autoencoder import Autoencoder
 from workbench.data import Clips, descriptors
-from workbench.distributions import FlowPrior
 from workbench.errors import UsageError
 from workbench.files import read_json, write_json
-from workbench.losses import spectral_distance
+from workbench.nn.losses import spectral_distance
+from workbench.nn.priors import FlowPrior
 
 __all__ = ["WORDS", "Axes", "by_base", "by_ear", "by_latent", "by_principal", "measured"]
 

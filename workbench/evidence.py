@@ -14,8 +14,8 @@ from scipy.spatial.distance import pdist
 from workbench import embeddings, figures, metrics
 from workbench.autoencoder import Autoencoder
 from workbench.data import Clips
-from workbench.distributions import keyed_noise
 from workbench.errors import UsageError
+from workbench.nn.noise import keyed_noise
 
 __all__ = ["DAMAGES", "Damage", "Evidence", "Reference", "damage", "gather", "refusal"]
 

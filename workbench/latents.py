@@ -25,7 +25,7 @@ from workbench import files, metrics
 from workbench.autoencoder import Autoencoder
 from workbench.data import Clips
 from workbench.errors import UsageError
-from workbench.losses import spectral_distance
+from workbench.nn.losses import spectral_distance
 
 __all__ = [
     "Chart",

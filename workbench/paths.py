@@ -24,9 +24,10 @@ from torch import Tensor
 from workbench import figures, metrics
 from workbench.autoencoder import Autoencoder
 from workbench.data import Clips, audio, descriptors, synthesis
-from workbench.distributions import FlowPrior, keyed_noise
 from workbench.errors import UsageError
-from workbench.flows import KINDS
+from workbench.nn.flows import KINDS
+from workbench.nn.noise import keyed_noise
+from workbench.nn.priors import FlowPrior
 
 __all__ = [
     "Smoothness",

@@ -17,9 +17,10 @@ from torch import Tensor
 from workbench import autoencoder, evidence, metrics, runs, saved, train
 from workbench.autoencoder import Autoencoder
 from workbench.data import Clips, descriptors
-from workbench.distributions import PRIORS, keyed_noise, prior
 from workbench.errors import UsageError
-from workbench.losses import magnitudes, spectral_distance
+from workbench.nn.losses import magnitudes, spectral_distance
+from workbench.nn.noise import keyed_noise
+from workbench.nn.priors import PRIORS, prior
 
 __all__ = [
     "Draws",

@@ -47,7 +47,9 @@ def code(source: str) -> str:
     kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     nodes = list(ast.walk(ast.parse(source)))
     said = [n.body[0] for n in nodes if isinstance(n, kinds) and ast.get_docstring(n) is not None]
-    imports = [n for n in nodes if isinstance(n, (ast.Import, ast.ImportFrom))]  # a module that moves is the same module
+    imports = [
+        n for n in nodes if isinstance(n, (ast.Import, ast.ImportFrom))
+    ]  # a module that moves is the same module
     skipped = {i for node in said + imports for i in range(node.lineno, node.end_lineno + 1)}
     lines = ((i, line.rstrip()) for i, line in enumerate(source.splitlines(), 1) if i not in skipped)
     return "\n".join(line for _, line in lines if line and not line.lstrip().startswith("#"))

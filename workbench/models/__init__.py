@@ -10,13 +10,13 @@ from pathlib import Path
 
 from workbench.data.clips import ENOUGH
 from workbench.errors import UsageError
-from workbench.settings import FIXED, complete, over
+from workbench.models._settings import FIXED, complete, over
 
 __all__ = ["build", "check", "for_clips", "known", "literals", "names"]
 
 
 def names() -> tuple[str, ...]:
-    return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__)))
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")))
 
 
 def known(family: str, preset: str | None = None) -> None:

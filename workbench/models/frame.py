@@ -6,10 +6,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.autoencoder import Autoencoder, Batch, Stage
-from workbench.distributions import Gaussian, Posterior, kl
 from workbench.errors import UsageError
-from workbench.representations import Frames
-from workbench.settings import complete
+from workbench.models._settings import complete
+from workbench.nn.posteriors import Gaussian, Posterior, kl
+from workbench.nn.representations import Frames
 
 __all__ = ["PRESETS", "TINY", "Frame", "build"]
 

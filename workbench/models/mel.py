@@ -8,15 +8,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.autoencoder import Autoencoder, Batch, Stage, ramp
-from workbench.critics import SpectralCritic
 from workbench.data import Clips
-from workbench.distributions import Gaussian, Posterior, kl, prior
 from workbench.errors import UsageError
-from workbench.losses import spectral_distance, stress
-from workbench.nn import Parts, Vocoder, divisors, halving, principal_components, seen
-from workbench.representations import Mel as Picture
-from workbench.representations import frames_of
-from workbench.settings import complete
+from workbench.models._settings import complete
+from workbench.nn.blocks import Parts, Vocoder, divisors, halving, principal_components, seen
+from workbench.nn.discriminators import SpectralCritic
+from workbench.nn.losses import spectral_distance, stress
+from workbench.nn.posteriors import Gaussian, Posterior, kl
+from workbench.nn.priors import prior
+from workbench.nn.representations import Mel as Picture
+from workbench.nn.representations import frames_of
 
 __all__ = ["PRESETS", "TINY", "Mel", "build"]
 
@@ -354,6 +355,6 @@ def build(*, length: int, rate: int, labels: Sequence[str] = (), **settings) -> 
             that leaves loudness in the latent.
         perceptual: weight of the difference between distances of latents and of what the ear measures.
         beta: weight of the divergence in nats per clip (or per latent of a series). score, features: weights of the critic's.
-        prior: one of distributions.PRIORS, for whole clips. start: "data" (principal components) or "random".
+        prior: one of nn.priors.PRIORS, for whole clips. start: "data" (principal components) or "random".
     """
     return Mel({"length": length, "rate": rate, "labels": tuple(labels), **complete("mel", DEFAULTS, settings)})

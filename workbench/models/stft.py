@@ -9,11 +9,12 @@ from torch import Tensor, nn
 
 from workbench.autoencoder import Autoencoder, Batch, Stage, ramp
 from workbench.data import Clips
-from workbench.distributions import Gaussian, Posterior, kl, prior
-from workbench.losses import spectral_distance, stress
-from workbench.nn import principal_components, seen
-from workbench.representations import STFT, frames_of
-from workbench.settings import complete
+from workbench.models._settings import complete
+from workbench.nn.blocks import principal_components, seen
+from workbench.nn.losses import spectral_distance, stress
+from workbench.nn.posteriors import Gaussian, Posterior, kl
+from workbench.nn.priors import prior
+from workbench.nn.representations import STFT, frames_of
 
 __all__ = ["PRESETS", "TINY", "Stft", "build"]
 
@@ -229,7 +230,7 @@ def build(*, length: int, rate: int, labels: Sequence[str] = (), **settings) -> 
     Arguments:
         latent: L. n_fft, hop: of the spectrogram, in values. encoder, decoder: channels; each layer divides frequency by
             4 and time by 2, or multiplies them.
-        conditional: the decoder sees the label. prior: one of distributions.PRIORS. flow: layers, hidden, dropout.
+        conditional: the decoder sees the label. prior: one of nn.priors.PRIORS. flow: layers, hidden, dropout.
         start: "data" (principal components) or "random". beta: weight of the divergence in nats per clip, reached after
             `warmup` steps; free_bits: nats per latent. phase: weight of the error of compressed complex cells.
         perceptual: weight of the difference between distances of latents and of what the ear measures.

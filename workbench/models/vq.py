@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from workbench.autoencoder import Autoencoder, Batch, Stage
 from workbench.data import Clips
-from workbench.distributions import Codes, Posterior
 from workbench.errors import UsageError
-from workbench.losses import spectral_distance
-from workbench.nn import Residual, principal_components, seen
-from workbench.representations import STFT, frames_of
-from workbench.settings import complete
+from workbench.models._settings import complete
+from workbench.nn.blocks import Residual, principal_components, seen
+from workbench.nn.losses import spectral_distance
+from workbench.nn.posteriors import Codes, Posterior
+from workbench.nn.representations import STFT, frames_of
 
 __all__ = ["FLOOR", "HEARD", "PRESETS", "TINY", "Vq", "build", "loudest"]
 

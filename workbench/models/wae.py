@@ -9,14 +9,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.autoencoder import Autoencoder, Batch, Stage, load, ramp
-from workbench.critics import Critic
 from workbench.data import Clips
-from workbench.distributions import Gaussian, Posterior, keyed_noise, prior
 from workbench.errors import UsageError
-from workbench.losses import stress
-from workbench.nn import Vocoder, halving, principal_components, seen, some
-from workbench.representations import Mel, frames_of
-from workbench.settings import complete
+from workbench.models._settings import complete
+from workbench.nn.blocks import Vocoder, halving, principal_components, seen, some
+from workbench.nn.discriminators import Critic
+from workbench.nn.losses import stress
+from workbench.nn.noise import keyed_noise
+from workbench.nn.posteriors import Gaussian, Posterior
+from workbench.nn.priors import prior
+from workbench.nn.representations import Mel, frames_of
 
 __all__ = ["PRESETS", "TINY", "Wae", "build", "discrepancy"]
 
@@ -350,7 +352,7 @@ def build(
         adversary: weight of the latent critic's confusion, reached halfway, 0 for none; critic: its width.
         discrepancy: weight of that from N(0, I); joint: of latents and contexts together, not of latents alone.
         perceptual: weight of the difference between distances of latents and of what the ear measures.
-        prior: one of distributions.PRIORS. start: "data" (principal components) or "random".
+        prior: one of nn.priors.PRIORS. start: "data" (principal components) or "random".
     """
     source, trained = load(Path(vocoder).expanduser()) if isinstance(vocoder, str) and vocoder else None, vocoder or {}
     if source is not None:

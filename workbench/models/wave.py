@@ -9,15 +9,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.autoencoder import Autoencoder, Batch, Stage, ramp
-from workbench.critics import SpectralCritic
 from workbench.data import Clips
-from workbench.distributions import FlowPosterior, Gaussian, Posterior, kl, prior
 from workbench.errors import UsageError
-from workbench.flows import Flow
-from workbench.losses import spectral_distance, stress
-from workbench.nn import Parts, Residual, divisors, down, principal_components, seen, up
-from workbench.representations import PQMF, STFT
-from workbench.settings import complete
+from workbench.models._settings import complete
+from workbench.nn.blocks import Parts, Residual, divisors, down, principal_components, seen, up
+from workbench.nn.discriminators import SpectralCritic
+from workbench.nn.flows import Flow
+from workbench.nn.losses import spectral_distance, stress
+from workbench.nn.posteriors import FlowPosterior, Gaussian, Posterior, kl
+from workbench.nn.priors import prior
+from workbench.nn.representations import PQMF, STFT
 
 __all__ = ["PRESETS", "TINY", "Wave", "build"]
 
@@ -306,7 +307,7 @@ def build(*, length: int, rate: int, labels: Sequence[str] = (), **settings) -> 
         latent: L. series: vectors that share it, one after the other in time; 1 is a vector for the whole clip, and 32 with
             three steps of channels the rate of RAVE. encoder, decoder: channels from the clip inwards, and outwards; each step divides time by 4.
         iterations: of Griffin-Lim within the decoder; 0 leaves the phases of the excitation.
-        posterior: "gaussian" or "flow". prior: one of distributions.PRIORS. flow: layers, hidden, dropout of its flow.
+        posterior: "gaussian" or "flow". prior: one of nn.priors.PRIORS. flow: layers, hidden, dropout of its flow.
         beta: weight of the divergence in nats per clip, reached after `warmup` steps; free_bits: nats per latent.
         perceptual: weight of the difference between distances of latents and of what the ear measures.
         adversarial_lr: learning rate of the adversarial stage, for decoder and critic.

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.data import Clips
-from workbench.representations import Mel
+from workbench.nn.representations import Mel
 
 __all__ = ["Parts", "Residual", "Vocoder", "divisors", "down", "halving", "principal_components", "seen", "some", "up"]
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workbench.representations import STFT
+from workbench.nn.representations import STFT
 
 __all__ = ["Critic", "SpectralCritic", "feature_distance"]
 
