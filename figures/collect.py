@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from workbench import evidence, figures, latents, report, runs, thesis
+from workbench import evidence, latents, plots, report, runs, thesis
 from workbench.data import clips as stored
 from workbench.data import stores
 from workbench.errors import UsageError
@@ -107,7 +107,7 @@ def spectra(model, clips) -> dict[str, np.ndarray]:
     back = model.render(model.batched(model.encode, x), c)
     drawn = torch.cat([model.sample(1, label=label, seed=SEED) for label in SHOWN])
     sounds = torch.cat([x, back, drawn])[:, 0].numpy()
-    picture = figures.spectrogram(sounds, clips.rate)
+    picture = plots.spectrogram(sounds, clips.rate)
     cells = np.stack([np.asarray(trace.z) for trace in picture.data]).astype(np.int8)
     return {"cells": cells, "labels": np.array(SHOWN), "rate": np.array(clips.rate), "length": np.array(clips.length)}
 

@@ -8,8 +8,8 @@ from flows import CONTRASTS, MEASURES, POSTERIORS, PRIORS, said
 from named import FLOORS, LADDER, ROWS, STEPS
 from plotly.subplots import make_subplots
 
-from workbench import figures
-from workbench.style import styled
+from workbench import plots
+from workbench.plots.style import styled
 
 STAGES = {"distance": "spectral distance", "nats": "KL, nats", "nll": "−log p(z), nats"}
 NATS = "nats per clip"
@@ -49,7 +49,7 @@ def small(fig: go.Figure) -> go.Figure:
 @STEPS.step("figures/counts.pdf", "demo/counts.csv")
 def counts(table: pd.DataFrame) -> go.Figure:
     wide = table.pivot(index="label", columns="split", values="clips").fillna(0).astype(int)
-    fig = figures.counts(wide[["train", "valid", "test"]].rename(columns={"train": "training", "valid": "validation"}))
+    fig = plots.counts(wide[["train", "valid", "test"]].rename(columns={"train": "training", "valid": "validation"}))
     fig.update_traces(marker_pattern_shape="")  # a pattern is half a megabyte in a PDF
     return small(fig).update_layout(height=290)
 
@@ -57,7 +57,7 @@ def counts(table: pd.DataFrame) -> go.Figure:
 @STEPS.step("figures/curves.pdf", "demo/curves.csv")
 def curves(table: pd.DataFrame) -> go.Figure:
     table = table.assign(name=table["name"].map(STAGES))
-    fig = figures.curves(table[table["name"].notna()]).update_layout(height=230)
+    fig = plots.curves(table[table["name"].notna()]).update_layout(height=230)
     return small(fig.update_annotations(font_size=13))
 
 
@@ -68,7 +68,7 @@ def spectra(arrays: dict[str, np.ndarray]) -> go.Figure:
         (len(cells), int(arrays["length"])), np.float32
     )  # brings the axes; the cells are put in its place
     titles = [*labels, *[""] * (len(cells) - len(labels))]
-    fig = figures.spectrogram(silence, float(arrays["rate"]), titles, columns=len(labels))
+    fig = plots.spectrogram(silence, float(arrays["rate"]), titles, columns=len(labels))
     for trace, levels in zip(fig.data, cells, strict=True):
         trace.z = levels
     for row, name in enumerate(("held-out", "comes back", "drawn"), 1):
@@ -80,7 +80,7 @@ def spectra(arrays: dict[str, np.ndarray]) -> go.Figure:
 @STEPS.step("figures/map.pdf", "demo/map.csv")
 def chart(table: pd.DataFrame) -> go.Figure:
     clips, draws = (table[table.what == what] for what in ("clip", "draw"))
-    fig = figures.scatter(clips[["x", "y"]], clips.label.to_numpy(), over={"draws": draws[["x", "y"]]})
+    fig = plots.scatter(clips[["x", "y"]], clips.label.to_numpy(), over={"draws": draws[["x", "y"]]})
     fig.update_traces(marker_size=4)
     fig.data[-1].marker.update(symbol="x-thin-open", opacity=1)  # draws lie among clips and leave them to be seen
     wide, high = np.ptp(table[["x", "y"]].to_numpy(), axis=0)
@@ -92,13 +92,13 @@ def chart(table: pd.DataFrame) -> go.Figure:
 @STEPS.step("figures/damage.pdf", "demo/damage.csv")
 def damage(table: pd.DataFrame) -> go.Figure:
     series = {kind: (part.grade, part.FAD) for kind, part in table.groupby("kind", sort=False)}
-    fig = figures.lines(series, "grade of damage", "FAD-descriptors", log=True)
+    fig = plots.lines(series, "grade of damage", "FAD-descriptors", log=True)
     return small(fig.update_xaxes(dtick=1)).update_layout(height=235)
 
 
 @STEPS.step("figures/ladder.pdf", "demo/ladder.csv")
 def ladder(table: pd.DataFrame) -> go.Figure:
-    fig = figures.bars([LADDER[what][1] for what in table.what], table.FAD, unit="FAD-descriptors")
+    fig = plots.bars([LADDER[what][1] for what in table.what], table.FAD, unit="FAD-descriptors")
     fig.update_traces(text=[said(value) for value in table.FAD], textposition="outside", cliponaxis=False)
     ends = np.log10([table.FAD.min() / 2, table.FAD.max() * 2])
     return small(fig.update_xaxes(type="log", range=ends, rangemode="normal", dtick=1)).update_layout(height=240)
@@ -107,7 +107,7 @@ def ladder(table: pd.DataFrame) -> go.Figure:
 @STEPS.step("figures/labels.pdf", "demo/labels.csv")
 def by_label(table: pd.DataFrame) -> go.Figure:
     series = {"real clips of it (floor)": table.floor, "draws": table.draws, "another label": table.other}
-    fig = figures.dots(table.label, series, unit="FAD-descriptors within a label", log=True)
+    fig = plots.dots(table.label, series, unit="FAD-descriptors within a label", log=True)
     ticks = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]
     return small(fig.update_xaxes(tickvals=ticks)).update_layout(height=300)
 
@@ -120,7 +120,7 @@ def over_nats(sweep: flows.Sweep, number: str, up: str, height: float) -> go.Fig
         for k, p in enumerate(PRIORS):
             x, *heights = flows.curve(sweep, posterior, p, number)
             series[PRIORS[p]] = (x + APART * (k - (len(PRIORS) - 1) / 2), *heights)
-        return figures.lines(series, NATS, up)
+        return plots.lines(series, NATS, up)
 
     parts = {POSTERIORS[q]: part(q) for q in POSTERIORS}
     fig = panels(parts, height, shared_yaxes="all", shared_xaxes="all")
@@ -145,7 +145,7 @@ def differences(rows: pd.DataFrame) -> go.Figure:
     def part(name: str) -> go.Figure:
         found = [sweep.contrasts[key, name] for key in CONTRASTS]
         ends = np.array([[d.low, d.high] for d in found])
-        return figures.dots(names, {"": [d.mean for d in found]}, {"": ends})
+        return plots.dots(names, {"": [d.mean for d in found]}, {"": ends})
 
     fig = panels({name: part(name) for name in MEASURES}, 215, columns=len(MEASURES), shared_yaxes="all")
     fig.add_vline(0, line=dict(width=1, color="black"))
@@ -166,5 +166,5 @@ def likelihood(rows: pd.DataFrame) -> go.Figure:
 def spending(rows: pd.DataFrame) -> go.Figure:
     sweep = flows.read(rows)
     series = {POSTERIORS[q]: flows.curve(sweep, q, "standard", "distance") for q in POSTERIORS}
-    fig = figures.lines(series, NATS, "spectral distance of reconstructions")
+    fig = plots.lines(series, NATS, "spectral distance of reconstructions")
     return small(fig).update_layout(height=270)

@@ -15,8 +15,8 @@ import psutil
 import pytest
 import soundfile
 
-from workbench import players
 from workbench.autoencoder import HOTTEST
+from workbench.plots import players
 
 ROOT = Path(__file__).resolve().parent.parent
 

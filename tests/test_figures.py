@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from conftest import mislabelled
 
-from workbench import figures, style
+from workbench import plots
+from workbench.plots import style
 
 RATE = 44100
 RNG = np.random.default_rng(0)
@@ -25,22 +26,20 @@ LOG = pd.DataFrame(
     ]
 )
 EVERY = {
-    "spectrogram": lambda: figures.spectrogram(RNG.normal(size=(5, 8192)), RATE, list("abcde")),
-    "curves": lambda: figures.curves(LOG, healthy={"spectral": (0.1, 0.4)}),
-    "bars": lambda: figures.bars(["run", "silence"], [1.0, 2.0], [0.1, 0.2], title="Distance", unit="nats"),
-    "dots": lambda: figures.dots(["kick", "snare"], {"draws": [1, 2], "floor": [3, 4]}, {"draws": [[0.5, 2], [1, 3]]}),
-    "lines": lambda: figures.lines(
-        {"flow": ([1, 2], [3, 4], [[2, 4], [3, 5]]), "none": ([1, 2], [4, 4])}, "nats", "FAD"
-    ),
-    "log bars": lambda: figures.bars(["run", "noise"], [8.0, 2928.0], unit="FAD", log=True),
-    "log dots": lambda: figures.dots(["kick"], {"draws": [17.0], "floor": [170.0]}, log=True),
-    "log lines": lambda: figures.lines({"noise": ([0, 1], [5, 900])}, "grade", "FAD", log=True),
-    "histograms": lambda: figures.histograms(RNG.normal(size=(50, 2)), RNG.normal(size=(9, 2)), ["attack", "pitch"]),
-    "scatter": lambda: figures.scatter(
+    "spectrogram": lambda: plots.spectrogram(RNG.normal(size=(5, 8192)), RATE, list("abcde")),
+    "curves": lambda: plots.curves(LOG, healthy={"spectral": (0.1, 0.4)}),
+    "bars": lambda: plots.bars(["run", "silence"], [1.0, 2.0], [0.1, 0.2], title="Distance", unit="nats"),
+    "dots": lambda: plots.dots(["kick", "snare"], {"draws": [1, 2], "floor": [3, 4]}, {"draws": [[0.5, 2], [1, 3]]}),
+    "lines": lambda: plots.lines({"flow": ([1, 2], [3, 4], [[2, 4], [3, 5]]), "none": ([1, 2], [4, 4])}, "nats", "FAD"),
+    "log bars": lambda: plots.bars(["run", "noise"], [8.0, 2928.0], unit="FAD", log=True),
+    "log dots": lambda: plots.dots(["kick"], {"draws": [17.0], "floor": [170.0]}, log=True),
+    "log lines": lambda: plots.lines({"noise": ([0, 1], [5, 900])}, "grade", "FAD", log=True),
+    "histograms": lambda: plots.histograms(RNG.normal(size=(50, 2)), RNG.normal(size=(9, 2)), ["attack", "pitch"]),
+    "scatter": lambda: plots.scatter(
         RNG.normal(size=(20, 2)), ["kick", "snare"] * 10, [f"clip {i}" for i in range(20)]
     ),
-    "counts": lambda: figures.counts(pd.DataFrame({"train": [9, 3], "test": [1, 2]}, index=["kick", "snare"])),
-    "matrix": lambda: figures.matrix(np.eye(2), ["kick", "snare"], ["kick", "snare"]),
+    "counts": lambda: plots.counts(pd.DataFrame({"train": [9, 3], "test": [1, 2]}, index=["kick", "snare"])),
+    "matrix": lambda: plots.matrix(np.eye(2), ["kick", "snare"], ["kick", "snare"]),
 }
 
 
@@ -64,21 +63,21 @@ def test_tick_texts_are_those_of_their_values_also_after_others_were_chosen(name
 
 
 def test_every_figure_reaches_paper(tmp_path, chromium):
-    with figures.browser():
+    with plots.browser():
         for name, make in EVERY.items():
-            assert figures.save(make(), tmp_path / f"{name}.svg", width_cm=10).read_text().startswith("<svg"), name
-        assert figures.save(EVERY["bars"](), tmp_path / "bars.pdf").read_bytes().startswith(b"%PDF")
+            assert plots.save(make(), tmp_path / f"{name}.svg", width_cm=10).read_text().startswith("<svg"), name
+        assert plots.save(EVERY["bars"](), tmp_path / "bars.pdf").read_bytes().startswith(b"%PDF")
         svg = (tmp_path / "bars.svg").read_text()
         assert 'width="378"' in svg and "silence" in svg, "10 cm are 378 CSS pixels"
     with pytest.raises(ValueError, match="pdf, svg or png"):
-        figures.save(EVERY["bars"](), tmp_path / "bars.gif")
+        plots.save(EVERY["bars"](), tmp_path / "bars.gif")
 
 
 def test_without_chrome_there_is_a_sentence(tmp_path, monkeypatch):
     monkeypatch.setenv("BROWSER_PATH", "/no/such/browser")
-    with pytest.raises(figures.NoChrome, match="BROWSER_PATH"):
-        figures.save(EVERY["bars"](), tmp_path / "bars.png")
-    with pytest.raises(figures.NoChrome, match="BROWSER_PATH"), figures.browser():
+    with pytest.raises(plots.NoChrome, match="BROWSER_PATH"):
+        plots.save(EVERY["bars"](), tmp_path / "bars.png")
+    with pytest.raises(plots.NoChrome, match="BROWSER_PATH"), plots.browser():
         pass
     assert list(tmp_path.iterdir()) == []
 
@@ -87,7 +86,7 @@ def test_without_chrome_there_is_a_sentence(tmp_path, monkeypatch):
 def test_a_spectrogram_shows_a_tone_where_it_is(hz):
     tone = np.sin(2 * np.pi * hz * np.arange(RATE) / RATE)
     late = np.where(np.arange(RATE) < RATE // 2, 0, tone)
-    fig = figures.spectrogram(np.stack([tone, late, 0.1 * tone]), RATE)
+    fig = plots.spectrogram(np.stack([tone, late, 0.1 * tone]), RATE)
     full, half, soft = (np.asarray(trace.z).astype(int) for trace in fig.data)
     y = fig.data[0].y0 + fig.data[0].dy * np.arange(full.shape[0])
     shown = 10 ** y[full.mean(1).argmax()]
@@ -103,12 +102,12 @@ def test_a_spectrogram_shows_a_tone_where_it_is(hz):
     "clips", [np.zeros((2, 4096)), np.zeros((1, 40)), np.ones(100)], ids=["silence", "short", "one"]
 )
 def test_a_spectrogram_of_the_odd_is_finite(clips):
-    fig = figures.spectrogram(clips, RATE)
+    fig = plots.spectrogram(clips, RATE)
     assert all(np.isfinite(trace.z).all() and trace.z.size for trace in fig.data)
 
 
 def test_a_grid_of_64_stays_small():
-    assert len(figures.spectrogram(RNG.normal(size=(64, 16384)), RATE, columns=8).to_json()) < 700_000
+    assert len(plots.spectrogram(RNG.normal(size=(64, 16384)), RATE, columns=8).to_json()) < 700_000
 
 
 def test_curves_pair_training_with_held_out_and_mark_stages():
@@ -124,42 +123,42 @@ def test_curves_pair_training_with_held_out_and_mark_stages():
     band, *lines = sorted(fig.layout.shapes, key=lambda shape: shape.type == "line")
     assert (band.y0, band.y1, band.yref) == (0.1, 0.4, "y") and {line.x0 for line in lines} == {100.0}
     with pytest.raises(ValueError, match="no rows"):
-        figures.curves(LOG[:0])
+        plots.curves(LOG[:0])
 
 
 def test_histograms_are_shares_and_pass_over_missing_values():
     real, other = RNG.normal(size=(200, 2)), RNG.normal(size=(30, 2)) * 100
     real[:50, 0], other[:, 1] = np.nan, np.nan
-    fig = figures.histograms(real, other, ["a", "b"])
+    fig = plots.histograms(real, other, ["a", "b"])
     shares = [np.asarray(trace.y)[:-1].sum() for trace in fig.data]
     assert np.allclose(shares, [1, 1, 1, 0]), shares
     with pytest.raises(ValueError, match="2 and 2 columns came with 1 names"):
-        figures.histograms(real, other, ["a"])
+        plots.histograms(real, other, ["a"])
 
 
 def test_scatter_turns_to_webgl_and_separates_many_classes():
-    assert figures.scatter(np.zeros((5001, 2))).data[0].type == "scattergl"
-    assert figures.scatter(np.zeros((5000, 2))).data[0].type == "scatter"
-    many = figures.scatter(RNG.normal(size=(48, 2)), [f"c{i:02d}" for i in range(48)])
+    assert plots.scatter(np.zeros((5001, 2))).data[0].type == "scattergl"
+    assert plots.scatter(np.zeros((5000, 2))).data[0].type == "scatter"
+    many = plots.scatter(RNG.normal(size=(48, 2)), [f"c{i:02d}" for i in range(48)])
     assert len({(trace.marker.color, trace.marker.symbol) for trace in many.data}) == 48
-    number = figures.scatter(RNG.normal(size=(9, 2)), np.arange(9))
+    number = plots.scatter(RNG.normal(size=(9, 2)), np.arange(9))
     assert len(number.data) == 1 and number.data[0].marker.showscale
 
 
 def test_bars_take_half_widths_and_intervals_alike():
-    half = figures.bars(["a"], [2.0], [0.5]).data[0].error_x
-    ends = figures.bars(["a"], [2.0], [[1.5, 2.5]]).data[0].error_x
+    half = plots.bars(["a"], [2.0], [0.5]).data[0].error_x
+    ends = plots.bars(["a"], [2.0], [[1.5, 2.5]]).data[0].error_x
     assert list(half.array) == list(ends.array) == [0.5] and list(half.arrayminus) == list(ends.arrayminus) == [0.5]
 
 
 def test_names_are_shown_as_they_are():
     bad = "<b>kick & <a href='javascript:x'>"
     for fig in (
-        figures.spectrogram(np.ones((1, 999)), RATE, [bad]),
-        figures.bars([bad], [1]),
-        figures.scatter(np.zeros((2, 2)), [bad, "x"], [bad, "x"]),
-        figures.counts(pd.DataFrame({bad: [1]}, index=[bad])),
-        figures.matrix(np.eye(1), [bad], [bad]),
+        plots.spectrogram(np.ones((1, 999)), RATE, [bad]),
+        plots.bars([bad], [1]),
+        plots.scatter(np.zeros((2, 2)), [bad, "x"], [bad, "x"]),
+        plots.counts(pd.DataFrame({bad: [1]}, index=[bad])),
+        plots.matrix(np.eye(1), [bad], [bad]),
     ):
         assert "<b>" not in json.dumps(fig.to_plotly_json()["data"], default=lambda x: np.asarray(x).tolist())
         assert not [note for note in fig.layout.annotations if "<b>" in note.text]
@@ -172,19 +171,19 @@ def test_a_player_holds_the_clip_as_it_is_and_escapes_its_name():
     import soundfile
 
     x = np.array([0.0, 0.25, -0.25, 2.0, -3.0, np.nan])
-    page = figures.audio(x, 8000, "<script>alert(1)</script>").data
+    page = plots.audio(x, 8000, "<script>alert(1)</script>").data
     assert "<script>" not in page and "&lt;script&gt;" in page
     data = base64.b64decode(re.search(r"base64,([^\"]+)", page)[1])
     got, rate = soundfile.read(io.BytesIO(data))
     assert rate == 8000 and np.abs(got - [0, 0.25, -0.25, 1, -1, 0]).max() < 1e-4, "no normalisation, clipped at 1"
-    row = figures.audio_row(np.zeros((3, 10)), 8000, ["a", "b", "c"]).data
+    row = plots.audio_row(np.zeros((3, 10)), 8000, ["a", "b", "c"]).data
     assert row.count("<audio") == row.count("<figcaption") == 3
     with pytest.raises(ValueError, match="2 names came with 3 clips"):
-        figures.audio_row(np.zeros((3, 10)), 8000, ["a", "b"])
+        plots.audio_row(np.zeros((3, 10)), 8000, ["a", "b"])
 
 
 def test_without_a_chrome_figures_are_not_saved_and_that_is_said(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("BROWSER_PATH", str(tmp_path / "none"))
-    figures.save_all({tmp_path / "a.pdf": EVERY["bars"]()})
+    plots.save_all({tmp_path / "a.pdf": EVERY["bars"]()})
     assert "not saved" in (said := capsys.readouterr().out) and "install chromium" in said
     assert not list(tmp_path.iterdir())

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from conftest import mislabelled
 
-from workbench import doctor, figures, runs, thesis
+from workbench import doctor, plots, runs, thesis
 from workbench.compare import Difference, paired
 from workbench.errors import UsageError
 
@@ -59,7 +59,7 @@ def small(tmp_path):
     tables = {"t.csv": pd.DataFrame({"a": [1.0, 2.0]}), "s.npz": {"x": np.arange(3)}}
     thesis.keep(tmp_path / "figures" / "one", tables, "do it again", of, ["sweep.yaml", "metric.py"], tmp_path)
     steps = thesis.Steps(tmp_path)
-    steps.step("figures/curve.pdf", "one/t.csv", "one/s.npz")(lambda t, s: figures.bars(["a", "b"], t.a))
+    steps.step("figures/curve.pdf", "one/t.csv", "one/s.npz")(lambda t, s: plots.bars(["a", "b"], t.a))
     steps.step("thesis/generated/words.tex", "one/provenance.json")(lambda record: record["of"]["data"][0])
     return steps
 

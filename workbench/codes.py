@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 import torch
 from sklearn.decomposition import PCA
 
-from workbench import figures
+from workbench import plots
 from workbench.autoencoder import Autoencoder
 from workbench.data import Clips, descriptors
 from workbench.errors import UsageError
@@ -78,7 +78,7 @@ def picture(model: Vq, table: pd.DataFrame, descriptor: str) -> go.Figure:
     points = model.codebook.codes.numpy()[table.code]
     plane = PCA(2).fit_transform(points)
     hover = [f"code {r.code}: {r.centroid:.0f} Hz, {r.frames} frames" for r in table.itertuples()]
-    return figures.scatter(
+    return plots.scatter(
         plane, np.log2(table[descriptor].clip(lower=LOWEST)), hover, f"codes, log2 of {descriptor} in Hz"
     )
 
@@ -114,7 +114,7 @@ class Synthesis:
         at = np.flatnonzero(self.heard)
         series = {"asked for": (at, self.asked[at]), "measured": (at, self.measured[at])}
         title = f"{self.descriptor} asked for and measured, correlation {self.correlation:.2f}"
-        return figures.lines(series, "frame", f"{self.descriptor} in Hz", title)
+        return plots.lines(series, "frame", f"{self.descriptor} in Hz", title)
 
 
 def synthesise(

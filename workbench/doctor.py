@@ -109,9 +109,11 @@ def _gpu() -> Finding:
 
 
 def _chrome() -> Finding:
-    from workbench.paper import chrome
-
     what = "saves figures as pdf, svg and png"
+    try:
+        from workbench.plots.export import chrome
+    except ImportError as error:
+        return Finding("Chrome", False, f"{what}; not looked for, as there is no plotly ({error})", AGAIN)
     if path := chrome():
         return Finding("Chrome", True, f"{path}: {what}")
     if named := os.environ.get("BROWSER_PATH"):

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from workbench import autoencoder, figures, files, runs, saved
+from workbench import autoencoder, files, plots, runs, saved
 from workbench.data import audio
 from workbench.errors import UsageError
 
@@ -63,11 +63,11 @@ def write(
         for clip, stem in zip(clips, names, strict=True):
             audio.write(out / f"{stem}.wav", clip, model.rate)
         audio.write(out / f"all-{name}-{seed}.wav", clips.reshape(-1), model.rate)
-        sheet = figures.spectrogram(clips[:SHEET], model.rate, names[:SHEET], columns=8)
+        sheet = plots.spectrogram(clips[:SHEET], model.rate, names[:SHEET], columns=8)
         try:
-            figures.save(sheet, out / "sheet.png", width_cm=24)
-        except figures.NoChrome as missing:
-            sheet.write_html(out / "sheet.html", config=figures.CONFIG)
+            plots.save(sheet, out / "sheet.png", width_cm=24)
+        except plots.NoChrome as missing:
+            sheet.write_html(out / "sheet.html", config=plots.CONFIG)
             say(f"The contact sheet is sheet.html, no PNG. {missing}")
     if n > SHEET:
         say(f"The contact sheet shows the first {SHEET} of {n} clips.")

@@ -11,7 +11,7 @@ import torch
 from scipy.signal import butter, fftconvolve, sosfilt
 from scipy.spatial.distance import pdist
 
-from workbench import embeddings, figures, metrics
+from workbench import embeddings, metrics, plots
 from workbench.autoencoder import Autoencoder
 from workbench.data import Clips
 from workbench.errors import UsageError
@@ -122,7 +122,7 @@ class Evidence:
 
     def figure(self) -> go.Figure:
         """FAD of every set of the ladder, on a logarithmic scale."""
-        return figures.bars(self.ladder.what, self.ladder.FAD, title=f"FAD-{self.embedding}, n = {self.n}", log=True)
+        return plots.bars(self.ladder.what, self.ladder.FAD, title=f"FAD-{self.embedding}, n = {self.n}", log=True)
 
     def named(self, number: str) -> str:
         """The name of a column with that of its embedding."""
@@ -136,7 +136,7 @@ class Evidence:
             "another label": self.labels.other,
         }
         names = [f"{label} ({n})" for label, n in zip(self.labels.label, self.labels.n, strict=True)]
-        return figures.dots(names, series, title=f"FAD-{self.embedding} within a label (n clips)", log=True)
+        return plots.dots(names, series, title=f"FAD-{self.embedding} within a label (n clips)", log=True)
 
     def summary(self) -> dict[str, float]:
         return dict(zip(self.numbers.number, self.numbers.value, strict=True))
@@ -295,7 +295,7 @@ class Damage:
 
     def figure(self) -> go.Figure:
         series = {kind: (t.grade, t.FAD) for kind, t in self.table.groupby("kind", sort=False)}
-        return figures.lines(series, "grade of damage", f"FAD-{self.embedding}", log=True)
+        return plots.lines(series, "grade of damage", f"FAD-{self.embedding}", log=True)
 
     @property
     def unheard(self) -> list[str]:

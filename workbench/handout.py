@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from workbench import compare, figures, report
+from workbench import compare, plots, report
 from workbench.errors import UsageError
 
 __all__ = ["latex", "sounds"]
@@ -95,7 +95,7 @@ def sounds(places: Sequence[str], path: Path, n: int = 6, hidden: bool = False, 
             (clips, rate), name = columns[names[k]], html.escape(names[k])
             title = f"<b>{chr(letter)}</b><span hidden> {name}</span>" if hidden else name
             if i < len(clips):
-                played.append(f"<div><p>{title}</p>{figures.player(clips[i], rate)}</div>")
+                played.append(f"<div><p>{title}</p>{plots.player(clips[i], rate)}</div>")
         body.append(f"<h2>{i + 1}</h2><section>{''.join(played)}</section>")
     reveal = "document.querySelectorAll('span[hidden]').forEach(s => s.hidden = false)"
     button = f'<button onclick="{reveal}">Show the names</button>' if hidden else ""

@@ -13,7 +13,7 @@ import torch
 from IPython.display import HTML
 from torch import Tensor
 
-from workbench import directions, figures, files, latents, runs
+from workbench import directions, files, latents, plots, runs
 from workbench.autoencoder import HOTTEST, Autoencoder, limited
 from workbench.data import Clips, audio
 from workbench.directions import Axes
@@ -373,7 +373,7 @@ def starred(source: Path, model: Autoencoder) -> HTML:
     """Players of the sounds of a run that got a star, or a sentence that none has yet."""
     if not (kept := stars(source)):
         return HTML("No sound of this run has a star yet; the notebook 5_play gives them.")
-    return figures.audio_row(render(model, kept), model.rate, [star["name"] for star in kept])
+    return plots.audio_row(render(model, kept), model.rate, [star["name"] for star in kept])
 
 
 def slug(name: str) -> str:

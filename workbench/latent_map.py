@@ -7,12 +7,12 @@ import plotly.graph_objects as go
 import torch
 from plotly.offline import get_plotlyjs
 
-from workbench import figures, latents
+from workbench import latents, plots
 from workbench.data import Clips, descriptors
 from workbench.errors import UsageError
 from workbench.instrument import Instrument, State
 from workbench.latents import Chart
-from workbench.style import CONFIG
+from workbench.plots.style import CONFIG
 from workbench.widgets import Answering
 
 __all__ = ["LatentMap", "colours", "picture"]
@@ -59,7 +59,7 @@ def picture(
             for label, name, pack, *heard in rows
         ]
     title = f"{colour} ({unit})" if unit else colour
-    return figures.scatter(chart.clips, values, told, title, {"draws": chart.draws, **(over or {})})
+    return plots.scatter(chart.clips, values, told, title, {"draws": chart.draws, **(over or {})})
 
 
 class LatentMap(Answering):

@@ -23,8 +23,9 @@ import pandas as pd
 import plotly.graph_objects as go
 from scipy import stats
 
-from workbench import figures, listening, style
+from workbench import listening, plots
 from workbench.errors import UsageError
+from workbench.plots import style
 
 __all__ = [
     "SPREADS",
@@ -112,12 +113,12 @@ class Analysis:
         ends = rows[[f"{by}_low", f"{by}_high"]].to_numpy()
         kind = listening.KINDS[self.kind]
         title = f"{kind.name.upper()}, {group}: {rows.listeners.iloc[0]} listeners, 95 % intervals"
-        fig = figures.bars(rows.system, rows.mos, ends, title, "mean opinion score")
+        fig = plots.bars(rows.system, rows.mos, ends, title, "mean opinion score")
         return fig.update_xaxes(range=[kind.low if kind.low else 0, kind.high], rangemode="normal")
 
     def spread_figure(self) -> go.Figure:
         """How often each vote was given."""
-        return figures.counts(self.distribution, "distribution of votes").update_xaxes(title="votes")
+        return plots.counts(self.distribution, "distribution of votes").update_xaxes(title="votes")
 
     def summary(self) -> str:
         """How many listeners, and what screening did, in sentences."""

@@ -110,7 +110,7 @@ def _plotly() -> str:
 def _drawn(figure: dict) -> str:
     from plotly.io import to_html
 
-    from workbench.style import CONFIG
+    from workbench.plots.style import CONFIG
 
     figure = {"data": figure.get("data", []), "layout": figure.get("layout", {})}
     return to_html(figure, CONFIG, include_plotlyjs=False, full_html=False, validate=False)

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from workbench import figures, metrics
+from workbench import metrics, plots
 from workbench.autoencoder import Autoencoder
 from workbench.data import Clips, audio, descriptors, synthesis
 from workbench.errors import UsageError
@@ -323,7 +323,7 @@ class Smoothness:
     def figure(self) -> go.Figure:
         t = self.table
         spread = {"path length": t[["low", "high"]].to_numpy()}
-        return figures.dots(t.kind, {"path length": t.length}, spread, "perceptual path length (squared deviations)")
+        return plots.dots(t.kind, {"path length": t.length}, spread, "perceptual path length (squared deviations)")
 
 
 def smoothness(model: Autoencoder, clips: Clips, pairs: int = 32, steps: int = 16, seed: int = 0) -> Smoothness:

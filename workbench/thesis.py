@@ -20,9 +20,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from workbench import paper, runs
+from workbench import runs
 from workbench.errors import UsageError
 from workbench.files import write_json
+from workbench.plots import export
 
 __all__ = ["Step", "Steps", "digest", "keep", "macros", "made_of", "told"]
 
@@ -201,10 +202,10 @@ class Steps:
         generated.mkdir(parents=True, exist_ok=True)
         for old in {*(self.home / "figures").glob("*.pdf"), *generated.glob("*.tex")} - set(made):
             old.unlink()
-        with paper.browser():
+        with export.browser():
             for path, what in made.items():
                 if path.suffix == ".pdf":
-                    paper.save(what, path, WIDTH)
+                    export.save(what, path, WIDTH)
                 else:
                     part = path.with_name(f".{path.name}.{os.getpid()}")
                     part.write_text(what, encoding="utf-8")

@@ -13,7 +13,7 @@ import traitlets
 from IPython import get_ipython
 from IPython.display import HTML
 
-from workbench import figures
+from workbench import plots
 from workbench.errors import UsageError
 
 __all__ = ["Answering", "face", "real_or_made"]
@@ -162,8 +162,7 @@ def real_or_made(real, made, rate: float, seed: int = 0, trials: int = 20) -> HT
     order = rng.permutation(len(clips))
     buttons = "<button disabled>real</button> <button disabled>made</button> <output></output>"
     rows = "".join(
-        f'<div class="trial">{figures.player(clips[i][0], rate, f"{n + 1}")}{buttons}</div>'
-        for n, i in enumerate(order)
+        f'<div class="trial">{plots.player(clips[i][0], rate, f"{n + 1}")}{buttons}</div>' for n, i in enumerate(order)
     )
     key = html.escape(json.dumps([bool(clips[i][1]) for i in order]))
     script = Path(__file__).with_name("game.js").read_text(encoding="utf-8")

@@ -1,8 +1,22 @@
 """The look of all figures: colours, fonts, axes, and where title, legend and panels go."""
 
-__all__ = ["COLOURS", "CONFIG", "FAINT", "GREY", "PANEL", "PATTERNS", "SCALE", "SYMBOLS", "TEMPLATE", "styled"]
+__all__ = [
+    "COLOURS",
+    "CONFIG",
+    "FAINT",
+    "GREY",
+    "PANEL",
+    "PATTERNS",
+    "SCALE",
+    "SYMBOLS",
+    "TEMPLATE",
+    "show_offline",
+    "styled",
+]
 
+import pandas as pd
 import plotly.graph_objects as go
+import plotly.io as pio
 
 # Okabe and Ito, Color Universal Design (2008): told apart by colour-blind readers and, in this order, in grey print
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#F0E442")
@@ -58,3 +72,10 @@ def styled(fig: go.Figure, *, body: int, title: str = "", **layout) -> go.Figure
         legend_y=1 - below / height,
         **layout,
     )
+
+
+def show_offline() -> None:
+    """Show figures without plotly.js in the notebook: JupyterLab has its own, the HTML page gets one copy; and tables whole."""
+    pd.set_option("display.max_colwidth", None)
+    pio.renderers["plotly_mimetype"].config = CONFIG
+    pio.renderers.default = "plotly_mimetype"

@@ -1,24 +1,15 @@
 """Figures in one style: arrays or tables in, a plotly Figure out; reads no file."""
 
 __all__ = [
-    "NoChrome",
-    "audio",
-    "audio_row",
     "bars",
-    "browser",
-    "chrome",
     "counts",
     "curves",
     "dots",
     "histograms",
     "lines",
     "matrix",
-    "player",
-    "save",
-    "save_all",
     "scatter",
     "show_clips",
-    "show_offline",
     "spectrogram",
 ]
 
@@ -26,14 +17,11 @@ import html
 import textwrap
 
 import numpy as np
-import pandas as pd
 import plotly.graph_objects as go
-import plotly.io as pio
 from plotly.subplots import make_subplots
 
-from workbench.paper import NoChrome, browser, chrome, save, save_all
-from workbench.players import audio, audio_row, player
-from workbench.style import COLOURS, CONFIG, GREY, PANEL, PATTERNS, SCALE, SYMBOLS, styled
+from workbench.plots.players import audio_row
+from workbench.plots.style import COLOURS, GREY, PANEL, PATTERNS, SCALE, SYMBOLS, styled
 
 
 def spectrogram(clips, rate: float, titles=None, columns: int = 4) -> go.Figure:
@@ -391,13 +379,6 @@ def _named(names, n: int, what: str) -> list[str]:
 
 
 # ----------------------------------------------------------------------------------------------------- in the notebook
-
-
-def show_offline() -> None:
-    """Show figures without plotly.js in the notebook: JupyterLab has its own, the HTML page gets one copy; and tables whole."""
-    pd.set_option("display.max_colwidth", None)
-    pio.renderers["plotly_mimetype"].config = CONFIG
-    pio.renderers.default = "plotly_mimetype"
 
 
 def show_clips(clips, rate: float, titles=None, columns: int = 4) -> None:
