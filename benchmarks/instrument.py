@@ -20,7 +20,8 @@ import papermill
 import torch
 from playwright.sync_api import Browser, Error, Page, Playwright, sync_playwright
 
-from workbench import autoencoder, notebooks, runs
+from workbench import autoencoder, runs
+from workbench.runs import notebooks
 
 MOVES = 50
 IDLE = """async () => {

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from workbench.notebooks import CALM
+from workbench.runs.notebooks import CALM
 
 HERE = Path(__file__).resolve().parent
 STEPS = """

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from conftest import PARAMETERS, spoilt
 
-from workbench import __version__, asked, cli, data, doctor, embeddings, locks, models, notebooks, rows, runs
+from workbench import __version__, checks, cli, data, doctor, embeddings, models, rows, runs
 from workbench.errors import UsageError
+from workbench.runs import locks, notebooks
 
 START = "from workbench import runs\nrun = runs.start(out, {}, notebook=NAME, resume=resume, replace=replace)"
 
@@ -438,7 +439,7 @@ def test_a_damaged_store_is_a_sentence(clips, tmp_path):
 def test_what_is_asked_is_looked_at_without_torch():
     code = "import sys; from workbench import asked, notebooks, rows, saved, typed; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
-    assert ("descriptors", *embeddings.CHECKPOINTS) == asked.EMBEDDINGS
+    assert ("descriptors", *embeddings.CHECKPOINTS) == checks.EMBEDDINGS
 
 
 def test_a_copied_notebook_is_run_with_the_runs_beside_it(untrained, clips, tmp_path, monkeypatch):
@@ -451,7 +452,7 @@ def test_a_copied_notebook_is_run_with_the_runs_beside_it(untrained, clips, tmp_
     with pytest.raises(
         runs.RunError, match=f"under {tmp_path / 'elsewhere' / 'runs'}, {tmp_path / 'runs'}, {tmp_path} or in "
     ):
-        asked.check(copy, declared, {})
+        checks.check(copy, declared, {})
     runs.start(run, {"store": str(clips.store), "labels": []}, notebook="2_train", data=clips.fingerprint).finish()
     untrained.save(run)
     copy = Path(shutil.move(copy, tmp_path / "thesis"))
@@ -459,10 +460,12 @@ def test_a_copied_notebook_is_run_with_the_runs_beside_it(untrained, clips, tmp_
     lower = Path(shutil.copy(copy, tmp_path / "thesis" / "nb"))
     for path, given in itertools.product((copy, lower), ({}, {"run": "runs/mine"})):
         monkeypatch.setattr(runs, "_beside", [])
-        assert asked.check(path, declared, given) == {"run": str(run)}, (path, given)
+        assert checks.check(path, declared, given) == {"run": str(run)}, (path, given)
     monkeypatch.chdir(tmp_path / "thesis")
     assert (
-        asked.check(Path(copy.name), declared, {}) == {} == asked.check(Path(copy.name), declared, {"run": "runs/mine"})
+        checks.check(Path(copy.name), declared, {})
+        == {}
+        == checks.check(Path(copy.name), declared, {"run": "runs/mine"})
     )
 
 

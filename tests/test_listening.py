@@ -16,9 +16,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from workbench import autoencoder, cli, data, listening, listening_sheet, models, notebooks, opinions, runs, stimuli
+from workbench import autoencoder, cli, data, listening, listening_sheet, models, opinions, runs, stimuli
 from workbench.data import audio
 from workbench.errors import UsageError
+from workbench.runs import notebooks
 
 RATE, LENGTH = 22_050, 4096
 quiet = {"say": lambda text: None}

@@ -8,8 +8,9 @@ import warnings
 import pytest
 from conftest import PARAMETERS
 
-from workbench import models, notebooks, runs, typed
+from workbench import models, runs
 from workbench.models import _settings
+from workbench.runs import notebooks, parameters, serving
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def declared(tmp_path, write_notebook):
     ],
 )
 def test_typed_values_take_the_declared_type(declared, name, typed, value):
-    (got,) = notebooks.fit(declared, {name: notebooks.Text(typed)}).values()
+    (got,) = notebooks.fit(declared, {name: notebooks.Text(parameters)}).values()
     assert got == value and type(got) in (type(value), float)
 
 
@@ -98,12 +99,12 @@ TRAPS = {  # what was typed: as text, where nothing is declared, and as an int, 
 @pytest.mark.parametrize("text", TRAPS)
 @pytest.mark.parametrize("shape", ["[{}]", "[kick, {}]", "{{a: {}}}", '{{"a": {}}}', "- {}"])
 def test_what_stands_in_a_list_or_mapping_is_what_its_type_says_or_is_refused(text, shape):
-    given, mapping = typed.Text(shape.format(text)), "a" in shape
+    given, mapping = parameters.Text(shape.format(text)), "a" in shape
     outer = "dict[str, {}]" if mapping else "list[{}]"
     kinds = dict(zip(("str", "", "int", "float", "bool"), TRAPS[text], strict=True))
     for kind, wanted in kinds.items():
         annotation = outer.format(kind) if kind else outer[:4]
-        declared = {"p": typed.Parameter("p", annotation, "None", "")}
+        declared = {"p": parameters.Parameter("p", annotation, "None", "")}
         if (wanted is None and kind) or ("kick" in shape and kind not in ("", "str")):
             with pytest.raises(runs.RunError, match=f"parameter p came as .*in which .* does not fit, and .*{kind}"):
                 notebooks.fit(declared, {"p": given})
@@ -111,15 +112,17 @@ def test_what_stands_in_a_list_or_mapping_is_what_its_type_says_or_is_refused(te
         (value,) = notebooks.fit(declared, {"p": given}).values()
         got = value["a"] if mapping else value[-1]
         assert got == wanted and type(got) is type(wanted), (annotation, got)
-        quoted = notebooks.fit(declared, {"p": typed.Text(shape.format(f"'{text}'"))}) if kind in ("", "str") else None
+        quoted = (
+            notebooks.fit(declared, {"p": parameters.Text(shape.format(f"'{text}'"))}) if kind in ("", "str") else None
+        )
         assert quoted is None or (quoted["p"]["a"] if mapping else quoted["p"][-1]) == text
 
 
 @pytest.mark.parametrize("family", models.names())
 def test_settings_are_what_their_defaults_are_like(family):
     declared = {
-        "family": typed.Parameter("family", "str", "'wave'", ""),
-        "settings": typed.Parameter("settings", "dict", "{}", ""),
+        "family": parameters.Parameter("family", "str", "'wave'", ""),
+        "settings": parameters.Parameter("settings", "dict", "{}", ""),
     }
     defaults = models.literals(family)["DEFAULTS"]
     typings = {
@@ -132,11 +135,11 @@ def test_settings_are_what_their_defaults_are_like(family):
         for text, wanted in typings.get(type(default), {}).items():
             stage = name.removeprefix("steps: ")
             shape = f"{{steps: {{{stage}: {text}}}}}" if stage != name else f"{{{name}: {text}}}"
-            given = notebooks.fit(declared, {"family": family, "settings": typed.Text(shape)})["settings"]
+            given = notebooks.fit(declared, {"family": family, "settings": parameters.Text(shape)})["settings"]
             got = given["steps"][stage] if stage != name else given[name]
             assert got == wanted and type(got) is type(wanted), (name, text, got)
         if isinstance(default, tuple):
-            given = notebooks.fit(declared, {"family": family, "settings": typed.Text(f"{{{name}: [010, 8]}}")})
+            given = notebooks.fit(declared, {"family": family, "settings": parameters.Text(f"{{{name}: [010, 8]}}")})
             assert given["settings"][name] == [10, 8], name
 
 
@@ -174,7 +177,7 @@ def test_the_page_of_the_app_is_asked_for_without_warnings(monkeypatch):
 
     monkeypatch.setattr(subprocess, "Popen", popen)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
-    notebooks.serve(notebooks.resolve("play"), {"run": "r"}, browser=False)
+    serving.serve(notebooks.resolve("play"), {"run": "r"}, browser=False)
     from traitlets.config.loader import KVArgParseConfigLoader
     from voila.configuration import VoilaConfiguration
 

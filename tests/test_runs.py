@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from conftest import spoilt
 
-from workbench import files, locks, runs
+from workbench import files, runs
 from workbench.errors import UsageError
+from workbench.runs import locks
 
 HOLD = """
 import sys, time

@@ -9,8 +9,7 @@ import time
 import pytest
 from conftest import PARAMETERS, spoilt
 
-from workbench import notebooks, sweep
-from workbench.runs import RunError
+from workbench.runs import RunError, notebooks, sweeps
 
 SPEC = """
 what: Does it add up?
@@ -43,7 +42,7 @@ def spec(tmp_path, monkeypatch, write_notebook):
 
 
 def test_a_grid_becomes_jobs_of_typed_values(spec, tmp_path):
-    jobs = sweep.jobs(sweep.read(spec, {"start": "7"}))
+    jobs = sweeps.jobs(sweeps.read(spec, {"start": "7"}))
     assert [str(job.out.relative_to(tmp_path / "out")) for job in jobs] == [
         "0/first",
         "0/0.5",
@@ -54,7 +53,7 @@ def test_a_grid_becomes_jobs_of_typed_values(spec, tmp_path):
     ]
     assert jobs[0].parameters == {"steps": 0, "name": "of 7"} and jobs[0].after == ()
     assert jobs[2].parameters == {"rate": 2.0, "settings": {"deep": [2.0, "7"]}} and jobs[2].after == (jobs[0].out,)
-    assert len(sweep.jobs(sweep.read(spec, {"start": "7", "fold": "1"}))) == 3
+    assert len(sweeps.jobs(sweeps.read(spec, {"start": "7", "fold": "1"}))) == 3
 
 
 def test_what_is_wrong_with_a_sweep_is_said(spec, tmp_path):
@@ -63,9 +62,9 @@ def test_what_is_wrong_with_a_sweep_is_said(spec, tmp_path):
         "knows no stat; it takes start, fold, beta": {"start": "1", "stat": "2"},
     }.items():
         with pytest.raises(RunError, match=sentence):
-            sweep.read(spec, given)
+            sweeps.read(spec, given)
     with pytest.raises(RunError, match="no sweep"):
-        sweep.read(tmp_path / "missing.yaml")
+        sweeps.read(tmp_path / "missing.yaml")
     for old, new, sentence in (
         ("grid", "gird", "is no sweep"),
         ("steps:", "step:", "no parameter step. Did you mean steps"),
@@ -74,51 +73,51 @@ def test_what_is_wrong_with_a_sweep_is_said(spec, tmp_path):
         other = tmp_path / "other.yaml"
         other.write_text(spec.read_text().replace(old, new))
         with pytest.raises(RunError, match=sentence):
-            sweep.jobs(sweep.read(other, {"start": "1"}))
+            sweeps.jobs(sweeps.read(other, {"start": "1"}))
 
 
 def test_a_sweep_goes_on_where_it_stopped(spec, tmp_path):
-    jobs, said = sweep.jobs(sweep.read(spec, {"start": "7", "fold": "0"})), []
-    ended = sweep.run(jobs, 2, said.append)
+    jobs, said = sweeps.jobs(sweeps.read(spec, {"start": "7", "fold": "0"})), []
+    ended = sweeps.run(jobs, 2, said.append)
     assert ended[jobs[1].out] == "finished" and "two is too much" in ended[jobs[2].out] and len(said) == 3
     record = json.loads((jobs[1].out / "run.json").read_text())
     assert record["settings"] == {"rate": 0.5, "settings": {"deep": [0.5, "7"]}}
     (tmp_path / "allowed").touch()
-    assert set(sweep.run(jobs, 1, said.append).values()) == {"finished"}
+    assert set(sweeps.run(jobs, 1, said.append).values()) == {"finished"}
     assert json.loads((jobs[1].out / "run.json").read_text()) == record  # what was done is not done again
 
 
 def test_what_needs_a_failed_run_is_left_out(spec, tmp_path):
     spec.write_text(spec.read_text().replace("name:", "rate: 2.0, name:"))
-    jobs = sweep.jobs(sweep.read(spec, {"start": "7", "fold": "0"}))
-    ended = sweep.run(jobs, 1, lambda line: None)
+    jobs = sweeps.jobs(sweeps.read(spec, {"start": "7", "fold": "0"}))
+    ended = sweeps.run(jobs, 1, lambda line: None)
     assert "two is too much" in ended[jobs[0].out] and all("left out" in ended[job.out] for job in jobs[1:])
     assert not jobs[1].out.exists()
 
 
 def test_the_sweeps_of_the_thesis_fit_their_notebooks():
     for file, runs in {"flows": 5 + 2 * 150, "flows-small": 3 + 2 * 36}.items():
-        jobs = sweep.jobs(sweep.read(f"notebooks/sweeps/{file}.yaml", {"source": "synthetic"}))
+        jobs = sweeps.jobs(sweeps.read(f"notebooks/sweeps/{file}.yaml", {"source": "synthetic"}))
         assert len(jobs) == runs, file
         assert {job.notebook for job in jobs} == {"data", "train", "priors"} and notebooks.resolve("priors")
 
 
 def test_a_grid_means_what_it_says(spec):
     spec.write_text(spec.read_text().replace("[0.5, 2.0]", "[1e-3, 2]").replace('"of {start}"', '"of {beta}"'))
-    jobs = sweep.jobs(sweep.read(spec, {"start": "on", "fold": "[010]"}))
+    jobs = sweeps.jobs(sweeps.read(spec, {"start": "on", "fold": "[010]"}))
     assert jobs[1].parameters == {"rate": 1e-3, "settings": {"deep": [1e-3, "on"]}} and jobs[1].out.name == "1e-3"
     assert jobs[0].parameters == {"steps": 10, "name": "of 1e-3"} and jobs[0].out.parts[-2] == "010"
 
 
 def test_a_damaged_run_does_not_spoil_the_others(spec, tmp_path):
-    jobs = sweep.jobs(sweep.read(spec, {"start": "7", "fold": "0", "beta": "0.5"}))
-    assert set(sweep.run(jobs, 1, lambda line: None).values()) == {"finished"}
+    jobs = sweeps.jobs(sweeps.read(spec, {"start": "7", "fold": "0", "beta": "0.5"}))
+    assert set(sweeps.run(jobs, 1, lambda line: None).values()) == {"finished"}
     record = jobs[1].out / "run.json"
     for way in spoilt(record, ("status", "settings")):
         expected = "to do" if way == "gone" else "damaged"
-        assert [sweep.status(job) for job in jobs] == ["finished", expected], way
+        assert [sweeps.status(job) for job in jobs] == ["finished", expected], way
     record.write_text("{")
-    assert set(sweep.run(jobs, 1, lambda line: None).values()) == {"finished"}
+    assert set(sweeps.run(jobs, 1, lambda line: None).values()) == {"finished"}
     assert json.loads(record.read_text())["results"] == {"rate": 0.5}
 
 

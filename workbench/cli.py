@@ -60,7 +60,8 @@ def run(
     help: Annotated[bool, typer.Option("--help", "-h", help="This text, and the notebook's parameters.")] = False,
 ):
     """Run a notebook by papermill into a run folder, and write the page (HTML) beside it."""
-    from workbench import asked, notebooks, typed
+    from workbench import checks
+    from workbench.runs import notebooks, parameters
 
     if help or not notebook:
         typer.echo(ctx.get_help())
@@ -71,15 +72,15 @@ def run(
         raise runs.RunError("--resume needs the run folder: name it by --out.")
     declared, begun = notebooks.parameters(path), notebooks.recall(out, path) if resume else {}
     given = _file(file) if file else {}
-    given |= {name: typed.Text(value) for name, _, value in (text.partition("=") for text in parameter)}
+    given |= {name: parameters.Text(value) for name, _, value in (text.partition("=") for text in parameter)}
     values = begun | (now := notebooks.fit(declared, given, path.stem))
-    before = {name: typed.default(p) for name, p in declared.items()} | begun
+    before = {name: parameters.default(p) for name, p in declared.items()} | begun
     if resume and (other := [name for name in now if now[name] != before[name]]):
         raise runs.RunError(
             f"{out} was begun with {other[0]} = {before[other[0]]!r}, and {now[other[0]]!r} came now: --resume goes on with what "
             "it was begun with. Leave -p away, or begin another run."
         )
-    values |= asked.check(path, declared, values, out if resume else None)
+    values |= checks.check(path, declared, values, out if resume else None)
     outcome = _execute(notebook, path, out or runs.fresh(path.stem), values, resume=resume, replace=replace)
     if outcome.status != "finished":
         raise typer.Exit(130 if outcome.status == "interrupted" else 1)
@@ -87,7 +88,7 @@ def run(
 
 
 def _execute(name: str, path: Path, out: Path, values: dict, **how):
-    from workbench import notebooks
+    from workbench.runs import notebooks
 
     outcome = notebooks.execute(path, out, values, stream=sys.stderr, **how)
     if outcome.status != "finished":
@@ -99,7 +100,7 @@ def _execute(name: str, path: Path, out: Path, values: dict, **how):
 
 
 def _describe(path: Path) -> str:
-    from workbench import notebooks
+    from workbench.runs import notebooks
 
     rows = [
         (f"  -p {p.name}", p.kind or "any", p.default, p.help)
@@ -114,10 +115,10 @@ def _describe(path: Path) -> str:
 
 
 def _file(path: Path) -> dict:
-    from workbench import typed
+    from workbench.runs import parameters
 
     try:
-        values = typed.read(path.read_text(encoding="utf-8"))
+        values = parameters.read(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise runs.RunError(f"There is no file of parameters {path}: give one by -f, or parameters by -p.") from None
     except (runs.RunError, UnicodeDecodeError) as error:
@@ -137,10 +138,11 @@ def demo(
     out: Annotated[Path, typer.Option(help="The folder of the demo's four runs.")] = Path("runs/demo"),
 ):
     """Do the whole main job: clips from a source, training, new sounds, and a report; after an interruption, go on."""
-    from workbench import asked, notebooks
+    from workbench import checks
+    from workbench.runs import notebooks
 
     store = Path("stores", "demo")
-    asked.source(source)
+    checks.source(source)
     if source != "synthetic":
         source = str(Path(source).expanduser())
         place = Path(source).resolve()  # two folders called "samples" are two stores
@@ -224,16 +226,16 @@ def sweep(
     list_: Annotated[bool, typer.Option("--list", help="Say how its runs stand, and do nothing.")] = False,
 ):
     """Do all runs of a sweep which are not done yet; after Ctrl-C the same command goes on."""
-    from workbench import sweep
+    from workbench.runs import sweeps
 
-    spec = sweep.read(file, dict(text.partition("=")[::2] for text in parameter))
-    todo = sweep.jobs(spec)
+    spec = sweeps.read(file, dict(text.partition("=")[::2] for text in parameter))
+    todo = sweeps.jobs(spec)
     typer.echo(f"{spec.get('what', file)}\n{len(todo)} runs.")
     if list_:
         for job in todo:
-            typer.echo(f"{sweep.status(job):12} {job.out}")
+            typer.echo(f"{sweeps.status(job):12} {job.out}")
         return
-    ended = sweep.run(todo, workers, _say, scheduler)
+    ended = sweeps.run(todo, workers, _say, scheduler)
     if bad := [out for out, how in ended.items() if how != "finished"]:
         raise runs.RunError(f"{len(bad)} of {len(todo)} runs are not done, first {bad[0]}: {ended[bad[0]]}")
 
@@ -248,13 +250,14 @@ def serve(
 ):
     """Show the instrument and the map of a run in a browser, without code, served by Voila on this machine alone."""
     source = runs.locate(run) if run else runs.newest()
-    from workbench import instrument, notebooks, report
+    from workbench import instrument, report
+    from workbench.runs import notebooks, serving
 
     instrument.playable(report.open_run(source)[0])
     _say(
         "A page takes a quarter of a minute, the first one of a run a minute: its directions and its map are made then."
     )
-    notebooks.serve(notebooks.resolve("play"), {"run": str(source.resolve())}, port, browser)
+    serving.serve(notebooks.resolve("play"), {"run": str(source.resolve())}, port, browser)
 
 
 @app.command()
@@ -269,7 +272,8 @@ def listen(
     browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
 ):
     """Show a listening test to listeners, served by Voila on this machine alone; votes are kept in the test's folder."""
-    from workbench import listening, listening_sheet, notebooks
+    from workbench import listening, listening_sheet
+    from workbench.runs import notebooks, serving
 
     if len(sources) == 1 and not (sources[0] / runs.RECORD).exists():
         out = sources[0]
@@ -280,7 +284,7 @@ def listen(
     _say(
         f"For further listeners: {again}. What they say: {shlex.join(['workbench', 'run', 'listen', '-p', 'test', str(out)])}"
     )
-    notebooks.serve(notebooks.resolve("listen"), {"test": str(out.resolve()), "listener": True}, port, browser)
+    serving.serve(notebooks.resolve("listen"), {"test": str(out.resolve()), "listener": True}, port, browser)
 
 
 @app.command()
@@ -289,7 +293,7 @@ def lab():
     import os
     import subprocess
 
-    from workbench import notebooks
+    from workbench.runs import notebooks
 
     folder = notebooks.resolve("play").resolve().parent
     words = [f"--ServerApp.root_dir={folder.parent}", f"--LabApp.default_url=/lab/tree/{folder.name}"]

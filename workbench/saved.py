@@ -7,10 +7,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from workbench import models, runs
+from workbench import runs
 from workbench.data.clips import Clips
 from workbench.errors import UsageError
 from workbench.files import read_json
+from workbench.runs.parameters import families
 
 VERSION = 2  # of the saved settings; a change that old files do not survive raises it (2: mixture below the flow)
 SETTINGS, WEIGHTS = "settings.json", "model.safetensors"
@@ -38,9 +39,9 @@ def read(folder) -> Saved:
             f"The model in {folder} has settings of version {version}, this workbench reads {VERSION}; train it again."
         )
     family, settings = found.get("family"), found.get("settings")
-    if family not in models.names():
+    if family not in families():
         raise UsageError(
-            f"The model in {folder} is of the family {family!r}, and known are {', '.join(models.names())}: bring back the file of "
+            f"The model in {folder} is of the family {family!r}, and known are {', '.join(families())}: bring back the file of "
             "that family into workbench/models, or train the model again."
         )
     kinds = {"length": int, "rate": int, "labels": list, "conditional": bool}

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from workbench import locks
 from workbench.errors import UsageError
+from workbench.runs import locks
 
 __all__ = ["SHARD", "VERSION", "DataError", "Journal", "gather", "held", "manifest", "replace"]
 

@@ -1,22 +1,16 @@
 """Families of autoencoders, one file each; a file that is here is known."""
 
-import ast
-import contextlib
 import importlib
 import inspect
-import pkgutil
 from collections.abc import Mapping
-from pathlib import Path
 
 from workbench.data.clips import ENOUGH
 from workbench.errors import UsageError
 from workbench.models._settings import FIXED, complete, over
+from workbench.runs.parameters import families as names
+from workbench.runs.parameters import literals
 
 __all__ = ["build", "check", "for_clips", "known", "literals", "names"]
-
-
-def names() -> tuple[str, ...]:
-    return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")))
 
 
 def known(family: str, preset: str | None = None) -> None:
@@ -41,23 +35,6 @@ def check(family: str, preset: str | None = None, settings: Mapping | None = Non
         own = set(says["build"]) - set(FIXED)  # what a family looks at itself
         given = over(says["PRESETS"].get(preset, {}), settings or {})
         complete(family, says["DEFAULTS"], {name: value for name, value in given.items() if name not in own})
-
-
-def literals(family: str) -> dict:
-    """DEFAULTS and PRESETS as they stand in a family's file, without importing it, which takes torch and seconds.
-
-    A name that is missing, or of which something is computed, is left out. `build`: the arguments of that function.
-    """
-    found, path = {}, Path(__file__).with_name(f"{family}.py")
-    if family in names():
-        for line in ast.parse(path.read_text(encoding="utf-8")).body:
-            match line:
-                case ast.Assign(targets=[ast.Name(id="DEFAULTS" | "PRESETS" as name)], value=value):
-                    with contextlib.suppress(ValueError):
-                        found[name] = ast.literal_eval(value)
-                case ast.FunctionDef(name="build", args=arguments):
-                    found["build"] = tuple(argument.arg for argument in arguments.kwonlyargs)
-    return found
 
 
 def build(family: str, preset: str | None = None, **settings):

@@ -11,7 +11,6 @@ __all__ = [
     "parameters",
     "recall",
     "resolve",
-    "serve",
 ]
 
 import contextlib
@@ -21,16 +20,16 @@ import re
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workbench import pages, runs
+from workbench import runs
 from workbench.errors import UsageError
 from workbench.files import read_json
-from workbench.typed import OURS, Parameter, Text, fit, listed, parameters
+from workbench.runs import pages
+from workbench.runs.parameters import OURS, Parameter, Text, fit, listed, parameters
 
 # Threads of torch that wait for each other spin for a moment and then sleep: by default they spin on, and burn the cores that
 # other processes need; those that sleep at once make training slower by a third (benchmarks/waiting.py).
@@ -61,7 +60,7 @@ class Outcome:
 def known() -> dict[str, Path]:
     """The notebooks here and in the checkout, by name and by short name: "train" is notebooks/2_train.ipynb."""
     found = {}
-    for folder in (Path("notebooks"), Path(__file__).resolve().parent.parent / "notebooks"):
+    for folder in (Path("notebooks"), Path(__file__).resolve().parents[2] / "notebooks"):
         for path in sorted([*folder.glob("*.ipynb"), *folder.glob("extras/*.ipynb")]):
             found.setdefault(path.stem, path)
             found.setdefault(runs.short(path.stem), path)
@@ -261,80 +260,3 @@ def _at_home():
 
 def _literal(path: Path) -> str:
     return str(path).replace("{", "{{").replace("}", "}}")  # papermill formats paths as templates
-
-
-def serve(notebook: Path, values: Mapping[str, Any], port: int = 0, browser: bool = True) -> None:
-    """Serve a notebook with these parameters by Voila on loopback, until Ctrl-C; each visitor gets an own kernel.
-
-    Port 0 is a free one. Prints the address as soon as it answers, and opens a `browser` there.
-    """
-    import socket
-    import subprocess
-    import tempfile
-    import webbrowser
-
-    import nbformat
-    import papermill
-
-    with socket.socket() as door:
-        if os.name == "posix":  # a port that was served a moment ago is free
-            door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            door.bind(("127.0.0.1", port))
-        except (OSError, OverflowError) as error:
-            why = getattr(error, "strerror", None) or error
-            raise runs.RunError(
-                f"Port {port} cannot be opened ({why}): give another one by --port, or leave it out for a free one."
-            ) from None
-        port = door.getsockname()[1]
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / notebook.name
-        nb = papermill.parameterize.parameterize_notebook(
-            papermill.iorw.load_notebook_node(str(notebook)), dict(values)
-        )
-        nbformat.write(nb, copy)
-        command = [
-            sys.executable,
-            "-m",
-            "voila",
-            str(copy),
-            f"--port={port}",
-            "--no-browser",
-            f"--template={pages.served(Path(folder))}",
-            "--Voila.log_level=WARN",
-            "--Voila.ip=127.0.0.1",
-            "--Voila.port_retries=0",
-            # Voila brings a copy of JupyterLab's manager of widgets; which of the two a page loads first is chance, and
-            # where they mix, one holds the widgets and the other shows "model not found"
-            "--VoilaConfiguration.extension_denylist=@jupyter-widgets/jupyterlab-manager",  # once for each, no list
-        ]
-        # pages that were closed leave a kernel of a gigabyte each
-        command += ["--MappingKernelManager.cull_idle_timeout=60", "--MappingKernelManager.cull_interval=20"]
-        # threads that wait for each other by spinning take the browser's core, and then wait for it: two pages of two minutes took eight
-        environment = {**CALM, **os.environ, "WORKBENCH_HOME": str(Path.cwd())}
-        environment["JUPYTER_PATH"] = os.pathsep.join(filter(None, [folder, os.environ.get("JUPYTER_PATH")]))
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-        server = subprocess.Popen(command, env=environment)
-        try:
-            while server.poll() is None and not _answers(port):
-                time.sleep(0.1)
-            if server.poll() is None:
-                address = f"http://127.0.0.1:{port}/"
-                print(f"Open {address} in a browser; Ctrl-C ends it.", flush=True)
-                if browser:  # from a thread, as some wait until it is closed
-                    threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()
-            if code := server.wait():
-                raise runs.RunError(f"Voila ended with code {code}; what it said stands above.")
-        except KeyboardInterrupt:
-            server.wait()  # Ctrl-C reached it as well
-        finally:
-            if server.poll() is None:
-                server.terminate()
-                server.wait()
-
-
-def _answers(port: int) -> bool:
-    import socket
-
-    with socket.socket() as s:
-        return s.connect_ex(("127.0.0.1", port)) == 0

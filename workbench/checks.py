@@ -9,25 +9,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from workbench import models, runs, saved, typed
+from workbench import models, runs, saved
 from workbench.data import stores
 from workbench.data.clips import Clips
 from workbench.errors import UsageError
 from workbench.models._settings import PRIORS
+from workbench.runs import parameters
 
 ACCELERATORS = ("auto", "cpu", "cuda", "mps")
 EMBEDDINGS = ("descriptors", "clap-music", "clap-630k")  # those of `embeddings`, which imports torch
 
 
 def check(
-    notebook: Path, declared: Mapping[str, typed.Parameter], values: Mapping, resumed: Path | None = None
+    notebook: Path, declared: Mapping[str, parameters.Parameter], values: Mapping, resumed: Path | None = None
 ) -> dict:
     """Refuse a parameter that names no such thing, in the words in which the notebook would, without importing torch.
 
     A parameter whose comment says `run of 2_train` (or `runs`) names one, and `made by 1_data` a store. Returns the runs that are
     not found from here but beside the notebook, with which the notebook finds them, too. resumed: the run that is gone on with.
     """
-    now = {name: values.get(name, typed.default(parameter)) for name, parameter in declared.items()}
+    now = {name: values.get(name, parameters.default(parameter)) for name, parameter in declared.items()}
     if resumed is not None and not (resumed / runs.RECORD).exists():
         return {}  # the next question says so
     runs.beside(notebook.parent)
@@ -58,7 +59,7 @@ def check(
         return {}
     if "test" in now and (now["listener"] or (Path(now["test"]) / "test.json").is_file()):
         return {}  # the test is there, and needs no runs
-    if "test" in now and not now["sources"] and now["test"] != typed.default(declared["test"]):
+    if "test" in now and not now["sources"] and now["test"] != parameters.default(declared["test"]):
         raise UsageError(
             f"There is no listening test in {now['test']}, and no runs were named to make it of: give the folder of a test, or runs "
             "by -p sources."

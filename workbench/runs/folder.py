@@ -32,10 +32,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from workbench import locks
 from workbench.errors import UsageError
 from workbench.files import room, unused, write_json
-from workbench.provenance import now, peak_memory, provenance
+from workbench.runs import locks
+from workbench.runs.environment import now, peak_memory, provenance
 
 RECORD = "run.json"
 FACTS = {
@@ -326,7 +326,7 @@ def beside(folder) -> None:
 
     The first counts, as a cell may be run twice.
     """
-    ours = Path(__file__).resolve().parent.parent / "notebooks"
+    ours = Path(__file__).resolve().parents[2] / "notebooks"
     if not _beside and ours not in (here := Path(folder).resolve(), *here.parents):
         _beside.append(Path(folder))
 

@@ -16,7 +16,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from workbench import notebooks, runs, typed
+from workbench import runs
+from workbench.runs import notebooks, parameters
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ def read(path, given: Mapping[str, str] | None = None) -> dict:
     """
     path, given = Path(path), dict(given or {})
     try:
-        spec = typed.read(path.read_text(encoding="utf-8"))
+        spec = parameters.read(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise runs.RunError(f"There is no sweep {path}.") from None
     except (runs.RunError, UnicodeDecodeError) as error:
@@ -65,7 +66,7 @@ def read(path, given: Mapping[str, str] | None = None) -> dict:
             f"{path} knows no {', '.join(sorted(unknown))}; it takes {', '.join([*needs, *spec['grid']])}."
         )
     for axis in set(given) & set(spec["grid"]):  # a part of the grid
-        asked = typed.read(str(given.pop(axis)))
+        asked = parameters.read(str(given.pop(axis)))
         spec["grid"][axis] = asked if isinstance(asked, list) else [asked]
     return spec | {"given": given}
 
@@ -82,7 +83,7 @@ def jobs(spec: Mapping) -> list[Job]:
                 path = notebooks.resolve(entry["notebook"])
                 given = {name: _filled(v, words) for name, v in (entry.get("parameters") or {}).items()}
                 given = notebooks.fit(notebooks.parameters(path), given, path.stem)
-                found[out] = Job(entry["notebook"], out, given, before, typed.plain(cell))
+                found[out] = Job(entry["notebook"], out, given, before, parameters.plain(cell))
             before = (*before, out)
     return list(found.values())
 

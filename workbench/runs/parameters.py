@@ -1,6 +1,18 @@
 """Parameters of a notebook: what its cell declares, and what was typed as values of the declared types."""
 
-__all__ = ["Misfit", "Parameter", "Text", "default", "fit", "listed", "parameters", "plain", "read"]
+__all__ = [
+    "Misfit",
+    "Parameter",
+    "Text",
+    "default",
+    "families",
+    "fit",
+    "listed",
+    "literals",
+    "parameters",
+    "plain",
+    "read",
+]
 
 import ast
 import contextlib
@@ -13,8 +25,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workbench import runs
+from workbench.runs.folder import RunError
 
+MODELS = Path(__file__).resolve().parents[1] / "models"
 OURS = ("out", "resume", "replace")  # parameters which the command sets itself
 WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 NUMBER = re.compile(r"[-+]?(0|[1-9][0-9]*|([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+)")
@@ -47,7 +60,7 @@ def parameters(notebook: Path) -> dict[str, Parameter]:
         source = next((cell.source for cell in cells if "parameters" in cell.metadata.get("tags", ())), "")
         body = ast.parse(source).body
     except (ValueError, AttributeError, SyntaxError) as error:
-        raise runs.RunError(f"{notebook} cannot be read as a notebook: {error}") from None
+        raise RunError(f"{notebook} cannot be read as a notebook: {error}") from None
     comments = {
         token.start[0]: token.string.lstrip("# ")
         for token in tokenize.generate_tokens(io.StringIO(source).readline)
@@ -69,6 +82,28 @@ def default(parameter: Parameter) -> Any:
         return ast.literal_eval(parameter.default)
 
 
+def families() -> tuple[str, ...]:
+    """Names of the files in `workbench/models`."""
+    return tuple(sorted(path.stem for path in MODELS.glob("[!_]*.py")))
+
+
+def literals(family: str) -> dict:
+    """DEFAULTS and PRESETS as they stand in a family's file, without importing it, which takes torch and seconds.
+
+    A name that is missing, or of which something is computed, is left out. `build`: the arguments of that function.
+    """
+    found = {}
+    if family in families():
+        for line in ast.parse((MODELS / f"{family}.py").read_text(encoding="utf-8")).body:
+            match line:
+                case ast.Assign(targets=[ast.Name(id="DEFAULTS" | "PRESETS" as name)], value=value):
+                    with contextlib.suppress(ValueError):
+                        found[name] = ast.literal_eval(value)
+                case ast.FunctionDef(name="build", args=arguments):
+                    found["build"] = tuple(argument.arg for argument in arguments.kwonlyargs)
+    return found
+
+
 def fit(declared: Mapping[str, Parameter], given: Mapping[str, Any], notebook: str = "The notebook") -> dict[str, Any]:
     """The given values in the declared types; RunError names a parameter that is unknown or does not fit.
 
@@ -78,22 +113,20 @@ def fit(declared: Mapping[str, Parameter], given: Mapping[str, Any], notebook: s
     values = {}
     for name, value in given.items():
         if name in OURS:
-            raise runs.RunError(f"The parameter {name} is set by --{name}, not by -p or -f.")
+            raise RunError(f"The parameter {name} is set by --{name}, not by -p or -f.")
         if name not in declared:
             close = difflib.get_close_matches(str(name), declared, 1, 0.5)
             hint = f" Did you mean {close[0]}?" if close else ""
             known = listed(n for n in declared if n not in OURS) or "none"
-            raise runs.RunError(f"{notebook} has no parameter {name}.{hint} It has: {known}.")
+            raise RunError(f"{notebook} has no parameter {name}.{hint} It has: {known}.")
         parameter, like, why = declared[name], None, ""
         if name == "settings" and "family" in declared:
-            from workbench import models
-
-            like = models.literals(str(given.get("family", default(declared["family"])))).get("DEFAULTS")
+            like = literals(str(given.get("family", default(declared["family"])))).get("DEFAULTS")
         options = _declared(parameter)
         if isinstance(value, Text) and not options.keys() & {"str", "int", "float"}:
             try:
                 value = read(value)
-            except runs.RunError as error:
+            except RunError as error:
                 value, why = str(value), f" {error}"
         try:
             values[name] = _as(value, options, like)
@@ -102,7 +135,7 @@ def fit(declared: Mapping[str, Parameter], given: Mapping[str, Any], notebook: s
                 plain(value),
                 f", in which {misfit} does not fit," if isinstance(value, (list, tuple, Mapping)) else ",",
             )
-            raise runs.RunError(
+            raise RunError(
                 f"The parameter {name} came as {came!r} ({type(came).__name__}){part} and {parameter.kind or listed(sorted(options))} was "
                 f"expected; its default is {parameter.default}.{why}"
             ) from None
@@ -128,9 +161,7 @@ def read(text: str) -> Any:
                             ":" in glued
                         ):
                             apart = glued.replace(":", ": ", 1)
-                            raise runs.RunError(
-                                f"YAML wants a space after the colon: write {apart} instead of {glued}."
-                            )
+                            raise RunError(f"YAML wants a space after the colon: write {apart} instead of {glued}.")
                 return {str(key.value): value(part) for key, part in node.value}
             case yaml.SequenceNode():
                 return [value(part) for part in node.value]
@@ -140,7 +171,7 @@ def read(text: str) -> Any:
         node = yaml.compose(text, yaml.SafeLoader)
         return Text("") if node is None else value(node)
     except (yaml.YAMLError, RecursionError) as error:
-        raise runs.RunError(f"It is not YAML: {' '.join(str(error).split()) or 'it holds itself'}") from None
+        raise RunError(f"It is not YAML: {' '.join(str(error).split()) or 'it holds itself'}") from None
 
 
 def plain(value: Any) -> Any:

@@ -70,7 +70,7 @@ def _version(name: str) -> str:
 
 
 def _git() -> dict:
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return {}
 
