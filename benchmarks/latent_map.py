@@ -15,9 +15,10 @@ import torch
 from instrument import browser, voila  # the file beside this one
 from playwright.sync_api import sync_playwright
 
-from workbench import data, latent_map, latents, models, runs, train
+from workbench import data, latent_map, models, runs, training
 from workbench.data import audio, synthesis
 from workbench.instrument import Instrument
+from workbench.latent import layout, means
 
 SECONDS = 65_536 / 44_100
 PLACES = """() => {
@@ -37,9 +38,9 @@ def prepare(n: int) -> None:
     model = models.for_clips(clips, "wave", "small", {"steps": {"autoencode": 2, "adversarial": 0, "prior": 2}})
     settings = {"store": str(Path("store").resolve()), "labels": []}
     with runs.start("runs/train", settings, notebook="2_train", data=clips.fingerprint) as run:
-        model = train.fit(model, clips, run)
-    timed("all latents, once", lambda: latents.codes(model, clips, run.folder))
-    timed("laid out, once", lambda: latents.chart(model, clips, run.folder))
+        model = training.fit(model, clips, run)
+    timed("all latents, once", lambda: means.posterior_means(model, clips, run.folder))
+    timed("laid out, once", lambda: layout.chart(model, clips, run.folder))
     play = timed("the instrument's directions, once", lambda: Instrument(model, clips, run.folder, Path("out")))
     timed(f"the map of {len(clips):,} clips from what was kept", lambda: latent_map.LatentMap(play))
 

@@ -14,11 +14,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from workbench import evidence, latents, plots, report, runs, thesis
+from workbench import evidence, plots, report, runs, thesis
 from workbench.data import clips as stored
 from workbench.data import stores
 from workbench.errors import UsageError
-from workbench.train import read_log
+from workbench.latent import layout, probes
+from workbench.training import collapse, read_log
 
 HOME = Path(__file__).resolve().parent.parent
 # what the numbers of a collection mean; the model itself is told by the commit of its run
@@ -49,8 +50,8 @@ def demo(source: Path) -> None:
     found = evidence.gather(model, at, SEED)
     table, _ = report.reconstructions(model, clips)
     judged = report.draws(model, clips, SEED)
-    used = latents.usage(model, clips.split("test"))
-    told = latents.told(model, clips, seed=SEED)
+    used = collapse.usage(model, clips.split("test"))
+    told = probes.latent_probes(model, clips, seed=SEED)
     numbers = {"rise": used.rise, "nats": used.nats, "active": used.active, "size of sets": found.n, **judged.summary()}
     numbers |= dict(zip(told.number, told.value, strict=True))
     numbers |= {"parameters": sum(p.numel() for p in model.parameters()), "latents": model.latent}
@@ -90,7 +91,7 @@ def curves(log: Path) -> pd.DataFrame:
 
 def points(model, clips) -> pd.DataFrame:
     """Places of clips and draws on the map of latents."""
-    laid = latents.chart(model, clips, draws=200, seed=SEED)
+    laid = layout.chart(model, clips, draws=200, seed=SEED)
     asked = [""] * len(laid.draws) if laid.c is None else [model.labels[i] for i in laid.c.argmax(1)]
     places = np.concatenate([laid.clips, laid.draws]).round(3)
     what = ["clip"] * len(laid.clips) + ["draw"] * len(laid.draws)

@@ -156,9 +156,9 @@ def model(clips, tmp_path_factory):
     """The tiny wave model after all three stages on it."""
     import torch
 
-    from workbench import models, runs, train
+    from workbench import models, runs, training
 
     torch.manual_seed(0)
     made = models.build("wave", "tiny", length=clips.length, rate=clips.rate, labels=clips.labels)
     with runs.start(tmp_path_factory.mktemp("runs") / "run", {}) as run:
-        return train.fit(made, clips, run)
+        return training.fit(made, clips, run)

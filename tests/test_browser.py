@@ -26,14 +26,14 @@ def home(clips, tmp_path_factory):
     """A folder with one finished tiny run, of a decoder that hears the label."""
     import torch
 
-    from workbench import models, runs, train
+    from workbench import models, runs, training
 
     folder = tmp_path_factory.mktemp("home")
     torch.manual_seed(0)
     made = models.for_clips(clips, "wave", "tiny", {"conditional": True})
     settings = {"store": str(clips.store.resolve()), "labels": []}
     with runs.start(folder / "runs" / "train", settings, notebook="2_train", data=clips.fingerprint) as run:
-        train.fit(made, clips, run)
+        training.fit(made, clips, run)
     return folder
 
 

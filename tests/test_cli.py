@@ -53,9 +53,9 @@ def good(tmp_path_factory, write_notebook):
         "import sys, os, json\n"
         "seen = dict(name=name, rate=rate, steps=steps, label=label, sizes=sizes, settings=settings)\n"
         "run.path('seen.json').write_text(json.dumps(seen | dict(cwd=os.getcwd(), python=sys.executable)))",
-        "import numpy as np\nfrom workbench import figures\nfigures.show_offline()\n"
-        "figures.spectrogram(np.random.default_rng(0).normal(size=(2, 8192)), 44100, ['one', 'two'])",
-        "figures.bars(['a', 'b'], [1, 2])",
+        "import numpy as np\nfrom workbench import plots\nplots.show_offline()\n"
+        "plots.spectrogram(np.random.default_rng(0).normal(size=(2, 8192)), 44100, ['one', 'two'])",
+        "plots.bars(['a', 'b'], [1, 2])",
         "figures.audio(np.sin(np.arange(4410) / 10), 44100, '<script>x')",
         "from tqdm.auto import tqdm\nfor _ in tqdm(range(2)): pass",
         "print('told', 'you')\nrun.finish(loss=1)",
@@ -334,7 +334,7 @@ def untrained(clips):
 
 def test_what_is_not_there_is_refused_before_a_kernel_starts(untrained, clips, tmp_path, refused, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(runs, "_beside", [])
+    monkeypatch.setattr("workbench.runs.folder._beside", [])
     Path("stores").mkdir()
     families = {"codes": "vq", "phases": "stft", "loudness": "mel"}
     for name, store in (("mine", clips.store), ("cut", clips.store), ("moved", "stores/gone"), ("begun", clips.store)):
@@ -437,7 +437,7 @@ def test_a_damaged_store_is_a_sentence(clips, tmp_path):
 
 
 def test_what_is_asked_is_looked_at_without_torch():
-    code = "import sys; from workbench import asked, notebooks, rows, saved, typed; sys.exit('torch' in sys.modules)"
+    code = "import sys; from workbench import checks, rows, saved; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
     assert ("descriptors", *embeddings.CHECKPOINTS) == checks.EMBEDDINGS
 
@@ -448,7 +448,7 @@ def test_a_copied_notebook_is_run_with_the_runs_beside_it(untrained, clips, tmp_
     run = tmp_path / "thesis" / "runs" / "mine"
     copy = Path(shutil.copy(notebooks.resolve("draw"), tmp_path / "thesis-draw.ipynb"))
     declared = notebooks.parameters(copy)
-    monkeypatch.setattr(runs, "_beside", [])
+    monkeypatch.setattr("workbench.runs.folder._beside", [])
     with pytest.raises(
         runs.RunError, match=f"under {tmp_path / 'elsewhere' / 'runs'}, {tmp_path / 'runs'}, {tmp_path} or in "
     ):
@@ -459,7 +459,7 @@ def test_a_copied_notebook_is_run_with_the_runs_beside_it(untrained, clips, tmp_
     (tmp_path / "thesis" / "nb").mkdir()
     lower = Path(shutil.copy(copy, tmp_path / "thesis" / "nb"))
     for path, given in itertools.product((copy, lower), ({}, {"run": "runs/mine"})):
-        monkeypatch.setattr(runs, "_beside", [])
+        monkeypatch.setattr("workbench.runs.folder._beside", [])
         assert checks.check(path, declared, given) == {"run": str(run)}, (path, given)
     monkeypatch.chdir(tmp_path / "thesis")
     assert (
@@ -716,7 +716,7 @@ def test_a_comparison_without_reports_names_what_was_left_out(tmp_path, monkeypa
 def test_of_a_cut_checkpoint_torchs_own_words_are_not_said(tmp_path):
     import torch
 
-    from workbench import checkpoints
+    from workbench.training import checkpoints
 
     path = tmp_path / "checkpoint.pt"
     torch.save({"model": {}}, path)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from workbench import codes, models, train
+from workbench import codes, models, training
 from workbench.nn.posteriors import Codes
 
 
@@ -14,7 +14,7 @@ def begun(clips):
     torch.manual_seed(0)
     settings = {"codes": 64, "n_fft": 512, "latent": 16, "iterations": 2, "steps": {"autoencode": 0}}
     model = models.for_clips(clips, "vq", "tiny", settings)
-    train.fit_stage(model, model.stages()[0], clips)
+    training.fit_stage(model, model.stages()[0], clips)
     return model.eval()
 
 

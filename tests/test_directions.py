@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from workbench import directions, latents
+from workbench import directions
 from workbench.data import descriptors
+from workbench.latent import means
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +68,8 @@ def test_a_word_is_offered_where_the_descriptor_follows_it(model, clips, tmp_pat
 
 
 def test_what_is_kept_is_made_anew_for_another_model(model, clips, tmp_path):
-    z = latents.codes(model, clips, tmp_path)
-    assert torch.equal(latents.codes(model, clips, tmp_path), z)
+    z = means.posterior_means(model, clips, tmp_path)
+    assert torch.equal(means.posterior_means(model, clips, tmp_path), z)
     directions.by_ear(model, clips, tmp_path)
     before = (tmp_path / "directions.json").read_text()
     other = copy.deepcopy(model)
@@ -76,7 +77,7 @@ def test_what_is_kept_is_made_anew_for_another_model(model, clips, tmp_path):
         for weight in other.encoder.parameters():
             weight.mul_(0.9)
     assert other.fingerprint() != model.fingerprint()
-    assert not torch.equal(latents.codes(other, clips, tmp_path), z)
+    assert not torch.equal(means.posterior_means(other, clips, tmp_path), z)
     directions.by_ear(other, clips, tmp_path)
     after = (tmp_path / "directions.json").read_text()
     assert after != before

@@ -5,10 +5,11 @@ import plotly.graph_objects as go
 import pytest
 import torch
 
-from workbench import latent_map, latents, models, runs
+from workbench import latent_map, models, runs
 from workbench.data import descriptors
 from workbench.errors import UsageError
 from workbench.instrument import Instrument
+from workbench.latent import layout
 
 
 @pytest.fixture(scope="module")
@@ -27,19 +28,19 @@ def atlas(model, clips, source, tmp_path_factory):
 def test_a_chart_is_kept_and_its_neighbours_are_neighbours(model, clips, source, atlas, capsys):
     chart = atlas.chart(2)
     capsys.readouterr()
-    again = latents.chart(model, clips, source, draws=40)
+    again = layout.chart(model, clips, source, draws=40)
     assert np.array_equal(again.clips, chart.clips) and np.array_equal(again.draws, chart.draws)
     assert "Laying out" not in capsys.readouterr().out
     assert chart.clips.shape == (len(clips), 2) and chart.draws.shape == (40, 2) and chart.trust > 0.7
     assert torch.equal(chart.z, model.draw(40, seed=0)[0])
-    assert latents.chart(model, clips, source, 3, draws=40).clips.shape == (len(clips), 3)
+    assert layout.chart(model, clips, source, 3, draws=40).clips.shape == (len(clips), 3)
 
 
 def test_a_latent_of_three_dimensions_is_its_own_map(clips):
     torch.manual_seed(0)
     small = models.build("stft", "tiny", length=clips.length, rate=clips.rate, labels=clips.labels, latent=3).eval()
     small.stages()[0].prepare(clips.split("train"), True)
-    chart = latents.chart(small, clips, dimensions=3, draws=5)
+    chart = layout.chart(small, clips, dimensions=3, draws=5)
     assert np.array_equal(chart.clips, small.latents(clips).numpy()) and chart.trust == 1
 
 
@@ -53,19 +54,19 @@ def test_a_latent_of_three_dimensions_is_its_own_map(clips):
 )
 def test_a_map_that_cannot_be_laid_out_says_why(model, clips, source, asked, says):
     with pytest.raises(UsageError, match=says):
-        latents.chart(model, clips, source, **asked)
+        layout.chart(model, clips, source, **asked)
 
 
 def test_the_nearest_weigh_most_and_a_point_is_its_own_neighbour():
     points = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
-    rows, weights = latents.near(points, np.zeros(3, np.float32), 8)
+    rows, weights = layout.near(points, np.zeros(3, np.float32), 8)
     distance = np.square(points).sum(1)
     assert set(rows) == set(distance.argsort()[:8])
     assert weights.sum() == pytest.approx(1) and (np.diff(weights) <= 0).all()
     np.testing.assert_allclose(np.square(points[rows]).sum(1) * weights, weights[0] * distance.min(), rtol=1e-4)
-    rows, weights = latents.near(points, points[17], 8)
+    rows, weights = layout.near(points, points[17], 8)
     assert rows[0] == 17 and weights[0] > 0.9999
-    assert latents.near(points[:3], points[0], 8)[0].tolist()[0] == 0
+    assert layout.near(points[:3], points[0], 8)[0].tolist()[0] == 0
 
 
 def test_a_point_plays_its_clip_and_the_instrument_goes_on_from_there(atlas, clips, monkeypatch):
@@ -88,7 +89,7 @@ def test_a_point_plays_its_clip_and_the_instrument_goes_on_from_there(atlas, cli
 def test_an_empty_place_is_the_mean_of_its_neighbours_and_says_so(atlas):
     place = atlas.chart(2).clips.max(0) + 1
     state, (x,), said = atlas.place(*place)
-    rows, weights = latents.near(atlas.chart(2).clips, place, latent_map.NEIGHBOURS)
+    rows, weights = layout.near(atlas.chart(2).clips, place, latent_map.NEIGHBOURS)
     np.testing.assert_allclose(state.z[0], weights @ atlas.play.z.numpy()[rows], atol=1e-5)
     assert "the mean of the 8 nearest latents" in said and np.isfinite(x).all() and np.abs(x).max() > 0.01
     assert state.c.sum() == pytest.approx(1, abs=1e-5)

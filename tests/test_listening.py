@@ -19,7 +19,6 @@ from scipy import stats
 from workbench import autoencoder, cli, data, listening, listening_sheet, models, opinions, runs, stimuli
 from workbench.data import audio
 from workbench.errors import UsageError
-from workbench.runs import notebooks
 
 RATE, LENGTH = 22_050, 4096
 quiet = {"say": lambda text: None}
@@ -518,7 +517,9 @@ def test_a_test_is_made_of_runs(trained, clips, tmp_path):
 def test_the_command_makes_a_test_once_and_serves_listeners_nothing_else(trained, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     served, made = [], tmp_path / "runs" / "listening"
-    monkeypatch.setattr(notebooks, "serve", lambda notebook, values, port, browser: served.append((notebook, values)))
+    monkeypatch.setattr(
+        "workbench.runs.serving.serve", lambda notebook, values, port, browser: served.append((notebook, values))
+    )
 
     def listen(*words) -> str:
         monkeypatch.setattr(sys, "argv", ["workbench", "listen", *map(str, words)])

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torchaudio
 
-from workbench import models, train
+from workbench import models, training
 from workbench.errors import UsageError
 from workbench.models.mel import Reversed
 from workbench.nn.blocks import Parts
@@ -22,7 +22,7 @@ def begun(clips, **settings):
     model = models.for_clips(
         clips, "mel", "tiny", {"latent": 16, "mels": 48, "n_fft": 512, "hop": 256, "steps": steps, **settings}
     )
-    train.fit_stage(model, model.stages()[0], clips)
+    training.fit_stage(model, model.stages()[0], clips)
     return model.eval()
 
 

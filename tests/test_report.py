@@ -6,7 +6,7 @@ import torch
 
 from workbench import evidence, models, report, runs, saved
 from workbench.errors import UsageError
-from workbench.latents import told
+from workbench.latent.probes import latent_probes
 from workbench.nn.losses import spectral_distance
 from workbench.nn.priors import PRIORS
 
@@ -97,7 +97,7 @@ def test_draws_are_judged(model, clips):
 
 
 def test_what_latents_tell_stands_beside_chance(model, clips):
-    table = told(model, clips, n=32).set_index("number")
+    table = latent_probes(model, clips, n=32).set_index("number")
     probe = table.loc["label by a linear probe, balanced accuracy"]
     assert probe.value > probe.chance + 0.1 and probe.chance == 1 / clips.split("test").index.label.nunique()
     assert {"silhouette of labels", "GILBO, nats", "mutual information gap, mean of factors"} <= set(table.index)
@@ -105,7 +105,7 @@ def test_what_latents_tell_stands_beside_chance(model, clips):
     before = model.decoder.envelope.weight.data.clone(), model.decoder.start.weight.data.clone()
     model.decoder.envelope.weight.data[:, :4] = 0
     model.decoder.start.weight.data[:, :4] = 0
-    deaf = told(model, clips, n=32).set_index("number")
+    deaf = latent_probes(model, clips, n=32).set_index("number")
     model.decoder.envelope.weight.data, model.decoder.start.weight.data = before
     assert deaf.value["GILBO, nats"] < table.value["GILBO, nats"]
 

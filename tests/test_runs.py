@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from conftest import spoilt
 
+import workbench.runs.folder as run_folder
 from workbench import files, runs
 from workbench.errors import UsageError
 from workbench.runs import locks
@@ -245,7 +246,7 @@ def test_a_copied_notebook_finds_runs_beside_it_and_says_where_it_looked(tmp_pat
     monkeypatch.delenv("WORKBENCH_HOME", raising=False)
     here = tmp_path / "thesis" / "copies"
     here.mkdir(parents=True)
-    monkeypatch.setattr(runs, "_beside", [])
+    monkeypatch.setattr("workbench.runs.folder._beside", [])
     monkeypatch.chdir(here)
     runs.go_home()
     with pytest.raises(runs.RunError, match=str(here / "runs")):
@@ -269,9 +270,9 @@ def test_a_copied_notebook_finds_runs_beside_it_and_says_where_it_looked(tmp_pat
 
 
 def test_runs_above_the_notebooks_of_the_checkout_are_not_taken(monkeypatch):
-    monkeypatch.setattr(runs, "_beside", [])
-    runs.beside(Path(runs.__file__).parent.parent / "notebooks" / "extras")
-    assert runs._beside == []
+    monkeypatch.setattr("workbench.runs.folder._beside", [])
+    runs.beside(Path(runs.__file__).parents[2] / "notebooks" / "extras")
+    assert run_folder._beside == []
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
@@ -303,7 +304,7 @@ def test_json_takes_what_settings_hold(tmp_path):
 
 def test_runs_of_the_same_second_get_folders_of_their_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(runs.time, "strftime", lambda *_: "20260131-120000")
+    monkeypatch.setattr("workbench.runs.folder.time.strftime", lambda *_: "20260131-120000")
     for expected in ("20260131-120000-train", "20260131-120000-train-2", "20260131-120000-train-3"):
         assert runs.fresh("2_train") == Path("runs", expected)
         Path("runs", expected).mkdir(parents=True)

@@ -24,9 +24,10 @@ runs:
     parameters: {rate: "{beta}", settings: {deep: ["{beta}", "{start}"]}}
 """
 CELL = """
+import pathlib
 from workbench import runs
 with runs.start(out, dict(rate=rate, settings=settings), notebook="job", resume=resume, replace=replace) as here:
-    if rate == 2.0 and not runs.Path("allowed").exists():
+    if rate == 2.0 and not pathlib.Path("allowed").exists():
         raise runs.RunError("two is too much")
     here.finish(rate=rate)
 """
@@ -125,7 +126,7 @@ def test_ctrl_c_ends_the_runs_of_a_cluster_which_go_on_the_next_time(spec, tmp_p
     from distributed import LocalCluster
 
     slow = CELL.replace(
-        "    if rate", "    import time; time.sleep(0 if runs.Path('quick').exists() else 60)\n    if rate"
+        "    if rate", "    import time; time.sleep(0 if pathlib.Path('quick').exists() else 60)\n    if rate"
     )
     write_notebook(tmp_path / "job.ipynb", slow, parameters=PARAMETERS)
     record = tmp_path / "out/0/first/run.json"

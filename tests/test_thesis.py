@@ -288,9 +288,9 @@ def made(tmp_path_factory, chromium):
     (home / "runs").mkdir()
     poison = (
         "import sys; sys.argv = ['make.py']; sys.path.insert(0, 'figures')\n"
-        "from workbench import train, autoencoder\n"
+        "from workbench import training, autoencoder\n"
         "def no(*a, **k): raise SystemExit('something was trained')\n"
-        "train.fit = train.fit_stage = autoencoder.load = autoencoder.Autoencoder.__init__ = no\n"
+        "training.fit = training.fit_stage = autoencoder.load = autoencoder.Autoencoder.__init__ = no\n"
         "import make; make.STEPS.main()"
     )
     environment = os.environ | {"PYTHONPATH": str(home), "BROWSER_PATH": chromium}

@@ -12,9 +12,11 @@ import pytest
 import torch
 from conftest import spoilt
 
-from workbench import autoencoder, checkpoints, data, log, models, runs, train
+from workbench import autoencoder, data, models, runs, training
 from workbench.errors import UsageError
-from workbench.latents import fidelity, usage
+from workbench.latent.fidelity import fidelity
+from workbench.training import checkpoints, log
+from workbench.training.collapse import usage
 
 
 @pytest.fixture(scope="module")
@@ -39,14 +41,14 @@ STEPS = {"autoencode": 12, "adversarial": 4, "prior": 20}
 def trained(clips, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "run"
     with runs.start(folder, {}) as run:
-        train.fit(tiny(clips, steps=STEPS), clips, run)
+        training.fit(tiny(clips, steps=STEPS), clips, run)
     return folder
 
 
 def test_a_run_leaves_a_model_a_log_and_scalars(trained, clips):
     model = autoencoder.load(trained)
     assert model.sample(3, label="kick").shape == (3, 1, clips.length)
-    table = train.read_log(trained / "log.jsonl")
+    table = training.read_log(trained / "log.jsonl")
     assert {"autoencode", "adversarial", "prior"} == set(table.stage)
     assert {"distance", "kl", "nats", "critic", "nll", "rise", "active"} <= set(table.name)
     distance = (
@@ -70,7 +72,7 @@ def test_the_prior_beats_the_standard_normal_on_held_out_latents(trained, clips)
 
 @pytest.mark.parametrize("stop", [5, 9, 14])  # within the first stage, after a checkpoint of it, in the second
 def test_resuming_after_ctrl_c_gives_the_same_weights_to_the_bit(clips, trained, tmp_path, stop, monkeypatch):
-    count, original = 0, train.Loop.step
+    count, original = 0, training.Loop.step
 
     def interrupted(loop):
         nonlocal count
@@ -80,12 +82,12 @@ def test_resuming_after_ctrl_c_gives_the_same_weights_to_the_bit(clips, trained,
         original(loop)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt), runs.start(tmp_path / "run", {}) as run:
-        patch.setattr(train.Loop, "step", interrupted)
-        train.fit(tiny(clips, steps=STEPS), clips, run)
+        patch.setattr(training.Loop, "step", interrupted)
+        training.fit(tiny(clips, steps=STEPS), clips, run)
     assert runs.status(tmp_path / "run") == "interrupted"
     with runs.start(tmp_path / "run", {}, resume=True) as run:
         torch.manual_seed(99)  # of no consequence
-        train.fit(
+        training.fit(
             models.build("wave", "tiny", length=clips.length, rate=clips.rate, labels=clips.labels, steps=STEPS),
             clips,
             run,
@@ -101,12 +103,12 @@ def test_a_full_disk_is_a_sentence_and_the_training_goes_on_when_there_is_room(c
     with pytest.raises(UsageError, match="make room on the disk and resume"), runs.start(tmp_path, {}) as run:
         resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
         try:
-            train.fit(tiny(clips, steps=STEPS), clips, run)
+            training.fit(tiny(clips, steps=STEPS), clips, run)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert runs.status(tmp_path) == "failed" and not list(tmp_path.glob("*.part"))
     with runs.start(tmp_path, {}, resume=True) as run:
-        train.fit(tiny(clips, steps=STEPS), clips, run, resume=True)
+        training.fit(tiny(clips, steps=STEPS), clips, run, resume=True)
     a, b = (autoencoder.load(f).state_dict() for f in (trained, tmp_path))
     assert all(torch.equal(a[k], b[k]) for k in a)
 
@@ -114,7 +116,7 @@ def test_a_full_disk_is_a_sentence_and_the_training_goes_on_when_there_is_room(c
 @pytest.fixture(scope="module")
 def broken(clips, tmp_path_factory):
     """A run that was interrupted in the middle of its first stage."""
-    folder, original = tmp_path_factory.mktemp("runs") / "broken", train.Loop.step
+    folder, original = tmp_path_factory.mktemp("runs") / "broken", training.Loop.step
 
     def interrupted(loop):
         if loop.at.step == 4:
@@ -122,8 +124,8 @@ def broken(clips, tmp_path_factory):
         original(loop)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt), runs.start(folder, {}) as run:
-        patch.setattr(train.Loop, "step", interrupted)
-        train.fit(tiny(clips, steps=STEPS), clips, run)
+        patch.setattr(training.Loop, "step", interrupted)
+        training.fit(tiny(clips, steps=STEPS), clips, run)
     return folder
 
 
@@ -135,7 +137,7 @@ def stopped(broken, tmp_path):
 
 def resumed(clips, folder, **settings):
     with runs.start(folder, {}, resume=True) as run:
-        return train.fit(tiny(clips, **{"steps": STEPS, **settings}), clips, run, resume=True)
+        return training.fit(tiny(clips, **{"steps": STEPS, **settings}), clips, run, resume=True)
 
 
 def relabelled(clips, folder, change):
@@ -176,7 +178,7 @@ def test_a_torn_log_keeps_its_whole_lines(clips, stopped):
         if way not in ("gone", "a folder"):
             assert len(log.whole(path)) < len(lines.splitlines()), way
         with pytest.raises(UsageError, match="holds no line") if not way.startswith(("cut", "two")) else nullcontext():
-            train.read_log(path)
+            training.read_log(path)
     path.write_text(lines + '{"stage": "auto')
     resumed(clips, stopped)
     assert len(log.whole(path)) == len(path.read_text().splitlines()) > len(lines.splitlines())
@@ -206,7 +208,7 @@ def test_a_training_goes_on_with_the_settings_labels_and_splits_it_was_begun_wit
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard's own thread
 def test_a_checkpoint_whose_folder_is_gone_does_not_ask_for_room(clips, tmp_path, monkeypatch):
-    original = train.Loop.step
+    original = training.Loop.step
 
     def moved(loop):
         original(loop)
@@ -214,8 +216,8 @@ def test_a_checkpoint_whose_folder_is_gone_does_not_ask_for_room(clips, tmp_path
             (tmp_path / "run").rename(tmp_path / "away")
 
     with pytest.raises(UsageError) as refusal, runs.start(tmp_path / "run", {}) as run:
-        monkeypatch.setattr(train.Loop, "step", moved)
-        train.fit(tiny(clips, steps=STEPS), clips, run)
+        monkeypatch.setattr(training.Loop, "step", moved)
+        training.fit(tiny(clips, steps=STEPS), clips, run)
     said = str(refusal.value)
     assert "No such file or directory" in said and "see that its folder is there" in said and "room" not in said
 
@@ -231,20 +233,20 @@ def test_a_store_of_which_nothing_is_held_out_is_refused_with_what_to_do(clips, 
         with pytest.raises(
             UsageError, match=f"splits {has}, and training takes at least 2 train.*: add sounds that differ"
         ):
-            train.fit(tiny(store), store, None)
+            training.fit(tiny(store), store, None)
 
 
 @pytest.mark.parametrize("asked", [{"accelerator": "banana"}, {"precision": "7-bit"}])
 def test_a_device_or_precision_that_is_not_there_is_refused(clips, tmp_path, asked):
     with (
-        pytest.raises(train.TrainingError, match="'auto' and '32-true' work everywhere"),
+        pytest.raises(training.TrainingError, match="'auto' and '32-true' work everywhere"),
         runs.start(tmp_path, {}) as run,
     ):
-        train.fit(tiny(clips, steps=STEPS), clips, run, **asked)
+        training.fit(tiny(clips, steps=STEPS), clips, run, **asked)
 
 
 def test_ctrl_c_within_a_step_waits_for_its_end(clips, tmp_path, monkeypatch, trained):
-    original, losses = train.Loop.descend, []
+    original, losses = training.Loop.descend, []
 
     def descend(loop, *given):
         losses.append(1)
@@ -253,22 +255,22 @@ def test_ctrl_c_within_a_step_waits_for_its_end(clips, tmp_path, monkeypatch, tr
         return original(loop, *given)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt), runs.start(tmp_path / "run", {}) as run:
-        patch.setattr(train.Loop, "descend", descend)
-        train.fit(tiny(clips, steps=STEPS), clips, run)
+        patch.setattr(training.Loop, "descend", descend)
+        training.fit(tiny(clips, steps=STEPS), clips, run)
     state = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
     assert state["progress"]["step"] == 3 and len(losses) == 3
     with open(tmp_path / "run" / "log.jsonl", "a") as file:  # as a killed training would have gone on
         print(json.dumps({"stage": "autoencode", "step": 10, "split": "train", "distance": 9.0}), file=file)
     with runs.start(tmp_path / "run", {}, resume=True) as run:
-        train.fit(tiny(clips, steps=STEPS), clips, run, resume=True)
+        training.fit(tiny(clips, steps=STEPS), clips, run, resume=True)
     a, b = (autoencoder.load(f).state_dict() for f in (trained, tmp_path / "run"))
     assert all(torch.equal(a[k], b[k]) for k in a)
-    assert train.read_log(tmp_path / "run" / "log.jsonl").equals(train.read_log(trained / "log.jsonl"))
+    assert training.read_log(tmp_path / "run" / "log.jsonl").equals(training.read_log(trained / "log.jsonl"))
 
 
 def test_resuming_a_finished_run_keeps_its_model(clips, trained, capsys):
     with runs.start(trained, {}, resume=True) as run:
-        model = train.fit(tiny(clips, steps=STEPS), clips, run, resume=True)
+        model = training.fit(tiny(clips, steps=STEPS), clips, run, resume=True)
     assert "had finished before" in capsys.readouterr().out
     assert all(torch.equal(v, model.state_dict()[k]) for k, v in autoencoder.load(trained).state_dict().items())
 
@@ -276,7 +278,7 @@ def test_resuming_a_finished_run_keeps_its_model(clips, trained, capsys):
 def test_the_alarm_rings_for_a_decoder_that_ignores_z(clips, tmp_path, capsys):
     model = tiny(clips, start="random", beta=1000.0, warmup=0, steps={"autoencode": 20, "adversarial": 0, "prior": 0})
     with runs.start(tmp_path / "run", {}) as run:
-        train.fit(model, clips, run)
+        training.fit(model, clips, run)
     assert "COLLAPSE" in capsys.readouterr().out
     found = usage(model, clips.split("valid"))
     assert "Lower `beta`" in found.alarm and found.rise < 0.05
@@ -293,7 +295,7 @@ def test_the_alarm_is_silent_for_a_model_that_listens(trained, clips):
 )
 def test_settings_of_the_thesis_train(clips, tmp_path, settings):
     with runs.start(tmp_path / "run", {}) as run:
-        train.fit(tiny(clips, steps={"autoencode": 2, "adversarial": 0, "prior": 2}, **settings), clips, run)
+        training.fit(tiny(clips, steps={"autoencode": 2, "adversarial": 0, "prior": 2}, **settings), clips, run)
     model = autoencoder.load(tmp_path / "run")
     assert torch.isfinite(model.sample(3, label="snare")).all()
     assert usage(model, clips.split("valid"), n=16).kl.size == (1 if settings.get("posterior") else 8)
@@ -301,13 +303,13 @@ def test_settings_of_the_thesis_train(clips, tmp_path, settings):
 
 def test_a_series_family_trains_without_a_prior(clips, tmp_path):
     with runs.start(tmp_path / "run", {}) as run:
-        train.fit(tiny(clips, "frame"), clips, run)
+        training.fit(tiny(clips, "frame"), clips, run)
     assert autoencoder.load(tmp_path / "run").prior is None
 
 
 def test_bf16_trains(clips, tmp_path):
     with runs.start(tmp_path / "run", {}) as run:
-        model = train.fit(
+        model = training.fit(
             tiny(clips, steps={"autoencode": 2, "adversarial": 1, "prior": 2}), clips, run, precision="bf16-mixed"
         )
     assert torch.isfinite(model.sample(2)).all()
@@ -316,15 +318,15 @@ def test_bf16_trains(clips, tmp_path):
 def test_mistakes_are_sentences(clips, tmp_path):
     with runs.start(tmp_path / "run", {}) as run:
         with pytest.raises(ValueError, match=r"8192 values.*4096 values"):
-            train.fit(tiny(clips, length=8192), clips, run)
-        with pytest.raises(train.TrainingError, match="no stage vocoder; it has autoencode, adversarial, prior"):
-            train.fit(tiny(clips), clips, run, stages=["vocoder"])
+            training.fit(tiny(clips, length=8192), clips, run)
+        with pytest.raises(training.TrainingError, match="no stage vocoder; it has autoencode, adversarial, prior"):
+            training.fit(tiny(clips), clips, run, stages=["vocoder"])
         model = tiny(clips)
         stage = model.stages()[0]
         object.__setattr__(stage, "weights", {"distence": 1.0})
         model.stages = lambda: (stage,)
-        with pytest.raises(train.TrainingError, match="weighs distence, but its losses are distance, kl, nats"):
-            train.fit(model, clips, run)
+        with pytest.raises(training.TrainingError, match="weighs distence, but its losses are distance, kl, nats"):
+            training.fit(model, clips, run)
 
 
 def test_a_store_that_was_relabelled_is_refused(clips, trained):
@@ -349,8 +351,11 @@ def test_a_loud_draw_is_rounded_off_not_cut(trained):
 def test_a_loss_that_is_not_finite_stops_training(clips, tmp_path):
     model = tiny(clips)
     torch.nn.init.constant_(model.decoder.out.bias, float("nan"))
-    with runs.start(tmp_path / "run", {}) as run, pytest.raises(train.TrainingError, match="'distance' is nan at step"):
-        train.fit(model, clips, run)
+    with (
+        runs.start(tmp_path / "run", {}) as run,
+        pytest.raises(training.TrainingError, match="'distance' is nan at step"),
+    ):
+        training.fit(model, clips, run)
 
 
 def test_fidelity_finds_the_directions_and_says_how_sure():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from workbench import autoencoder, models, runs, train
+from workbench import autoencoder, models, runs, training
 from workbench.conditions import probes
 from workbench.instrument import Instrument
 from workbench.models.wae import LatentCritic, discrepancy
@@ -16,7 +16,7 @@ def begun(clips, steps=0, **settings):
     torch.manual_seed(0)
     wanted = {"mels": 48, "n_fft": 512, "hop": 256, "steps": {"autoencode": steps, "prior": 0}, **settings}
     model = models.for_clips(clips, "wae", "tiny", wanted)
-    train.fit_stage(model, model.stages()[0], clips)
+    training.fit_stage(model, model.stages()[0], clips)
     return model.eval()
 
 

@@ -10,11 +10,11 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor
 
-from workbench import latents
 from workbench.autoencoder import Autoencoder
 from workbench.data import Clips, descriptors
 from workbench.errors import UsageError
 from workbench.files import read_json, write_json
+from workbench.latent import means
 from workbench.nn.losses import spectral_distance
 from workbench.nn.priors import FlowPrior
 
@@ -81,7 +81,7 @@ def by_base(model: Autoencoder, clips: Clips, folder: Path | None = None, seed: 
 def known(model: Autoencoder, clips: Clips, folder: Path | None) -> tuple[Tensor, Tensor | None]:
     """Latents of the training clips, and their labels."""
     rows = np.flatnonzero(clips.index.split == "train")
-    return latents.codes(model, clips, folder)[rows], model.context_of(clips, rows)
+    return means.posterior_means(model, clips, folder)[rows], model.context_of(clips, rows)
 
 
 def by_change(
@@ -101,7 +101,7 @@ def by_change(
         low, high = (model.render(axes.move(start, by, context), context) for by in (-at, at))
         return spectral_distance(high, low, overlap=2).view(k, -1).mean(1)
 
-    change = latents.kept(folder, name, model, clips, measure, seed=seed)
+    change = means.kept(folder, name, model, clips, measure, seed=seed)
     order = change.argsort(descending=True).tolist()
     effects = [f"spectral distance {change[i]:.2f} between -2 and 2" for i in order]
     return Axes([axes.names[i] for i in order], effects, axes.vectors[order], axes.base)
@@ -159,7 +159,7 @@ def measurements(model: Autoencoder, clips: Clips, folder: Path | None = None, s
             known = isinstance(words, dict) and list(words) == list(WORDS) and saved.get("made of") == made_of
             if known and all(isinstance(row, dict) and set(row) == columns for row in words.values()):
                 return words
-    rng, codes = np.random.default_rng(seed), latents.codes(model, clips, folder)
+    rng, codes = np.random.default_rng(seed), means.posterior_means(model, clips, folder)
 
     def some(splits: tuple[str, ...], most: int) -> tuple[Tensor, Tensor | None]:
         rows = np.sort(rng.permutation(np.flatnonzero(clips.index.split.isin(splits)))[:most])

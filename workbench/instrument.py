@@ -13,11 +13,12 @@ import torch
 from IPython.display import HTML
 from torch import Tensor
 
-from workbench import directions, files, latents, plots, runs
+from workbench import directions, files, plots, runs
 from workbench.autoencoder import HOTTEST, Autoencoder, limited
 from workbench.data import Clips, audio
 from workbench.directions import Axes
 from workbench.errors import UsageError
+from workbench.latent import means
 from workbench.widgets import Answering
 
 __all__ = ["STARS", "Instrument", "State", "playable", "render", "starred", "stars"]
@@ -70,7 +71,7 @@ class Instrument(Answering):
                 f"A fidelity of {fidelity} was asked; it is a share of the variance between 0 and 1, as 0.95."
             )
         self.model, self.clips, self.source, self.out = model.eval(), clips, Path(source), Path(out)
-        self.z = latents.codes(model, clips, self.source)
+        self.z = means.posterior_means(model, clips, self.source)
         z = self.z[np.flatnonzero(clips.index.split == "train")]
         principal = directions.by_principal(z)
         self.centre, self.share = z.mean(0, keepdim=True), principal.vectors.square().sum(1).cumsum(0)

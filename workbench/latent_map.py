@@ -7,11 +7,12 @@ import plotly.graph_objects as go
 import torch
 from plotly.offline import get_plotlyjs
 
-from workbench import latents, plots
+from workbench import plots
 from workbench.data import Clips, descriptors
 from workbench.errors import UsageError
 from workbench.instrument import Instrument, State
-from workbench.latents import Chart
+from workbench.latent import layout
+from workbench.latent.layout import Chart
 from workbench.plots.style import CONFIG
 from workbench.widgets import Answering
 
@@ -87,7 +88,7 @@ class LatentMap(Answering):
     def chart(self, dimensions: int) -> Chart:
         if dimensions not in self.charts:
             p = self.play
-            self.charts[dimensions] = latents.chart(p.model, p.clips, p.source, dimensions, **self.asked)
+            self.charts[dimensions] = layout.chart(p.model, p.clips, p.source, dimensions, **self.asked)
         return self.charts[dimensions]
 
     def answer(self, m: dict, buffers: list[bytes], to: dict) -> None:
@@ -142,7 +143,7 @@ class LatentMap(Answering):
     def place(self, x: float, y: float) -> tuple[State, list[np.ndarray], str]:
         """What lies at a place of the flat map where nothing was found: between the nearest clips."""
         play, chart = self.play, self.chart(2)
-        rows, weights = latents.near(chart.clips, np.array([x, y], np.float32), NEIGHBOURS)
+        rows, weights = layout.near(chart.clips, np.array([x, y], np.float32), NEIGHBOURS)
         weights = torch.from_numpy(weights)
         z = (weights[:, None] * play.z[rows]).sum(0, keepdim=True)
         c = play.model.context_of(play.clips, rows)
@@ -153,7 +154,7 @@ class LatentMap(Answering):
         return state, [play.sound(state).numpy()], said
 
     def where(self, state: State, chart: Chart) -> np.ndarray:
-        rows, weights = latents.near(self.play.z.numpy(), state.z[0].numpy(), NEIGHBOURS)
+        rows, weights = layout.near(self.play.z.numpy(), state.z[0].numpy(), NEIGHBOURS)
         return weights @ chart.clips[rows]
 
     def follow(self, state: State) -> None:

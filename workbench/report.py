@@ -14,7 +14,7 @@ from sklearn.metrics import confusion_matrix
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
-from workbench import autoencoder, evidence, metrics, runs, saved, train
+from workbench import autoencoder, evidence, metrics, runs, saved, training
 from workbench.autoencoder import Autoencoder
 from workbench.data import Clips, descriptors
 from workbench.errors import UsageError
@@ -202,7 +202,7 @@ def priors(
                 torch.manual_seed(seed)  # a flow's first weights
                 model.prior = prior(kind, own.latent, contexts, **model.settings.get("flow", {}))
             begun = time.perf_counter()
-            train.fit_stage(model, model.prior_stage(steps, (h["train"], h["valid"])), clips, seed)
+            training.fit_stage(model, model.prior_stage(steps, (h["train"], h["valid"])), clips, seed)
             seconds = time.perf_counter() - begun
             with torch.inference_mode():
                 nats = model.prior.eval().log_prob(held, c).numpy()

@@ -98,7 +98,7 @@ def curves(table, healthy=None, columns: int = 3) -> go.Figure:
     """Training curves, one small panel per name: training in colour, held-out in black, stages divided by lines.
 
     Arguments: `table` with columns stage, step (counted anew in each stage), split ("train", "valid"), name, value, as
-    `train.read_log` gives it. `healthy` maps a name to (low, high), the range of a healthy run, shaded.
+    `training.read_log` gives it. `healthy` maps a name to (low, high), the range of a healthy run, shaded.
     """
     if not len(table):
         raise ValueError("The training log has no rows: there is nothing to draw yet.")

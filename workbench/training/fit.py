@@ -14,14 +14,14 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from workbench import checkpoints
 from workbench.autoencoder import Autoencoder, Batch, Stage, load
-from workbench.checkpoints import TrainingError
 from workbench.data import Clips
 from workbench.files import room
-from workbench.latents import usage
-from workbench.log import Log, read_log
 from workbench.runs import Run
+from workbench.training import checkpoints
+from workbench.training.checkpoints import TrainingError
+from workbench.training.collapse import usage
+from workbench.training.log import Log, read_log
 
 __all__ = ["TrainingError", "fit", "fit_stage", "read_log"]
 

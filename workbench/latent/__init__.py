@@ -1,0 +1,1 @@
+"""Where sounds lie, and ways to move them."""
