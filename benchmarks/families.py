@@ -12,7 +12,9 @@ from pathlib import Path
 import torch
 from speed import THREADS, decoding, stepping
 
-from workbench import models, report, runs
+from workbench import models, runs
+from workbench.evaluation.reconstructions import evaluate_reconstructions
+from workbench.trained import open_run
 
 
 def main(store: str, folder: str = "runs/families") -> None:
@@ -23,8 +25,8 @@ def main(store: str, folder: str = "runs/families") -> None:
         if not run.exists() or runs.status(run) != "finished":
             asked = ["-p", f"family={family}", "-p", f"store={store}", "--out", str(run), "--replace"]
             subprocess.run([sys.executable, "-m", "workbench.cli", "run", "train", *asked], check=True)
-        model, clips = report.open_run(run)
-        table = report.reconstructions(model, clips)[0].set_index("what")
+        model, clips = open_run(run)
+        table = evaluate_reconstructions(model, clips)[0].set_index("what")
         beside |= {
             what: (table.distance[what], table.convergence[what]) for what in ("nearest training clip", "silence")
         }

@@ -14,16 +14,23 @@ import numpy as np
 import pandas as pd
 import torch
 
-from workbench import evidence, plots, report, runs, thesis
+from workbench import plots, runs, thesis
 from workbench.data import clips as stored
 from workbench.data import stores
 from workbench.errors import UsageError
+from workbench.evaluation import evidence
+from workbench.evaluation.draws import evaluate_draws
+from workbench.evaluation.priors import evaluate_priors
+from workbench.evaluation.reconstructions import evaluate_reconstructions
 from workbench.latent import layout, probes
+from workbench.trained import open_run
 from workbench.training import collapse, read_log
 
 HOME = Path(__file__).resolve().parent.parent
 # what the numbers of a collection mean; the model itself is told by the commit of its run
-MEANING = tuple(f"workbench/{name}.py" for name in ("data/descriptors", "embeddings", "metrics", "nn/losses"))
+MEANING = tuple(
+    f"workbench/{name}.py" for name in ("data/descriptors", "evaluation/embeddings", "evaluation/metrics", "nn/losses")
+)
 SHOWN = ("kick", "snare", "hat open", "chime", "lead")  # labels of the spectra, one column each
 STEPS = 200  # of a flow prior on the frozen encoder, as in the demo's report
 SEED = 0
@@ -40,7 +47,7 @@ def below(path, root: str) -> str:
 
 def demo(source: Path) -> None:
     """Draws, reconstructions and priors of a run, as 7_report has them; refused where the pack is not to be passed on."""
-    model, clips = report.open_run(source)
+    model, clips = open_run(source)
     if not clips.manifest["shareable"]:
         raise UsageError(
             f"The card of {clips.store.name} does not call its sounds shareable: pictures of them stay here."
@@ -48,8 +55,8 @@ def demo(source: Path) -> None:
     kept = source / "embeddings"
     at = evidence.Reference(clips, folder=kept, seed=SEED)
     found = evidence.gather(model, at, SEED)
-    table, _ = report.reconstructions(model, clips)
-    judged = report.draws(model, clips, SEED)
+    table, _ = evaluate_reconstructions(model, clips)
+    judged = evaluate_draws(model, clips, SEED)
     used = collapse.usage(model, clips.split("test"))
     told = probes.latent_probes(model, clips, seed=SEED)
     numbers = {"rise": used.rise, "nats": used.nats, "active": used.active, "size of sets": found.n, **judged.summary()}
@@ -63,7 +70,7 @@ def demo(source: Path) -> None:
         "labels.csv": found.labels,
         "numbers.csv": found.numbers,
         "damage.csv": evidence.damage(at, seed=SEED).table,
-        "priors.csv": report.priors(model, clips, steps=STEPS, seed=SEED, at=at),
+        "priors.csv": evaluate_priors(model, clips, steps=STEPS, seed=SEED, at=at),
         "reconstructions.csv": table,
         "run.csv": pd.DataFrame({"number": numbers.keys(), "value": numbers.values()}),
         "curves.csv": curves(source / "log.jsonl"),

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from workbench import compare
-from workbench.compare import Difference
 from workbench.errors import UsageError
+from workbench.evaluation import compare
+from workbench.evaluation.compare import Difference
 
 POSTERIORS = {"gaussian": "Gaussian posterior", "flow": "flow posterior"}
 PRIORS = {"standard": "N(0, I)", "gaussian": "Gaussian", "mixture": "mixture", "realnvp": "flow"}

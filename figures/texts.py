@@ -6,8 +6,9 @@ import yaml
 from flows import CONTRASTS, MEASURES, POSTERIORS, PRIORS, counted, decimal, said
 from named import DEMO, FLOORS, FOLDS, GENERATED, HOME, LADDER, MAIN, ROWS, STEPS
 
-from workbench import handout, thesis
-from workbench.rows import flat
+from workbench import thesis
+from workbench.evaluation import export
+from workbench.evaluation.rows import flat
 
 
 @STEPS.step(f"{GENERATED}/demo-ladder.tex", "demo/ladder.csv")
@@ -17,7 +18,7 @@ def ladder_table(table: pd.DataFrame) -> str:
         "Sets of one size against the held-out clips of the built-in pack: what each measure says of sets whose worth is "
         "known. Lower is better for FAD and KID, higher for coverage and diversity, each read beside its floor."
     )
-    return handout.latex(table.map(said), caption, "tab:ladder")
+    return export.latex(table.map(said), caption, "tab:ladder")
 
 
 @STEPS.step(f"{GENERATED}/demo-reconstructions.tex", "demo/reconstructions.csv")
@@ -30,7 +31,7 @@ def reconstructions(table: pd.DataFrame) -> str:
         },
     ).set_index(table.what.rename(""))
     n = table.n.iloc[0]
-    return handout.latex(
+    return export.latex(
         shown, f"Spectral distance of {n} held-out clips of the built-in pack; lower is better.", "tab:reconstructions"
     )
 
@@ -45,7 +46,7 @@ def priors(table: pd.DataFrame) -> str:
         f"per clip, discrepancy of draws from them (MMD, floor {said(table.floor.iloc[0])}), how well a linear classifier "
         "tells the two apart (AUC, 0.5 is chance), and what is heard of the decoded draws."
     )
-    return handout.latex(shown, caption, "tab:demo-priors")
+    return export.latex(shown, caption, "tab:demo-priors")
 
 
 @STEPS.step(f"{GENERATED}/flows-main.tex", ROWS, FLOORS)
@@ -65,7 +66,7 @@ def main_table(rows: pd.DataFrame, floors: pd.DataFrame) -> str:
         f"Draws against held-out clips of machines never heard, {sweep.where}: mean and standard deviation over "
         f"{counted(sweep.rows.store.nunique(), 'fold')}, under the embedding {sweep.embedding}."
     )
-    return handout.latex(pd.DataFrame(body).T, caption, "tab:main")
+    return export.latex(pd.DataFrame(body).T, caption, "tab:main")
 
 
 @STEPS.step(f"{GENERATED}/flows-contrasts.tex", ROWS)
@@ -82,7 +83,7 @@ def contrasts(rows: pd.DataFrame) -> str:
         f"Paired differences of FAD {sweep.where}, over {counted(sweep.contrasts['prior', 'FAD'].n, 'fold')}. "
         "\\emph{Detectable} is the true difference that as many would find in four of five such experiments."
     )
-    return handout.latex(pd.DataFrame(body).T, caption, "tab:contrasts")
+    return export.latex(pd.DataFrame(body).T, caption, "tab:contrasts")
 
 
 @STEPS.step(f"{GENERATED}/flows-secondary.tex", ROWS)
@@ -93,7 +94,7 @@ def secondary(rows: pd.DataFrame) -> str:
         for key, (words, *_) in CONTRASTS.items()
     }
     caption = f"The same differences of the other measures {sweep.where}, with 95~\\% intervals where there are several folds."
-    return handout.latex(pd.DataFrame(body).T, caption, "tab:secondary")
+    return export.latex(pd.DataFrame(body).T, caption, "tab:secondary")
 
 
 def with_interval(name: str, d: flows.Difference) -> str:
@@ -118,7 +119,7 @@ def likelihoods(rows: pd.DataFrame) -> str:
         "Nats spent and spectral distance of reconstructions, and the log-likelihood of held-out latents under each prior "
         "(nats per clip; means over folds). Likelihoods compare within a line, which is one encoder's, not between lines."
     )
-    return handout.latex(pd.DataFrame(body).T, caption, "tab:likelihood")
+    return export.latex(pd.DataFrame(body).T, caption, "tab:likelihood")
 
 
 @STEPS.step(f"{GENERATED}/folds.tex", FOLDS)
@@ -134,7 +135,7 @@ def folds(table: pd.DataFrame) -> str:
         "The drum machines by folds: clips in each part. Whole machines are held out; clips left out are test and "
         "validation clips that nearly equal a training clip of another machine."
     )
-    return handout.latex(shown, caption, "tab:folds")
+    return export.latex(shown, caption, "tab:folds")
 
 
 # -------------------------------------------------------------------------- what prose may name
@@ -246,7 +247,7 @@ def settings() -> str:
 
     rows = {name: str(value) for name, value in flat(wave.DEFAULTS).items() if value not in ({}, None)}
     table = pd.DataFrame({"default": rows}).rename_axis("setting")
-    return handout.latex(table, "Settings of the model where an experiment says nothing else.", "tab:settings")
+    return export.latex(table, "Settings of the model where an experiment says nothing else.", "tab:settings")
 
 
 def entry(name: str, record: dict) -> str:

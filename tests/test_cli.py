@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from conftest import PARAMETERS, spoilt
 
-from workbench import __version__, checks, cli, data, doctor, embeddings, models, rows, runs
+from workbench import __version__, checks, cli, data, doctor, models, runs
 from workbench.errors import UsageError
+from workbench.evaluation import embeddings, rows
 from workbench.runs import locks, notebooks
 
 START = "from workbench import runs\nrun = runs.start(out, {}, notebook=NAME, resume=resume, replace=replace)"
@@ -578,7 +579,7 @@ def trained(tmp_path, monkeypatch):
     fake = types.SimpleNamespace(load=lambda folder: Model())
     monkeypatch.setitem(sys.modules, "workbench.autoencoder", fake)
     monkeypatch.setattr("workbench.autoencoder", fake, raising=False)
-    monkeypatch.setattr("workbench.draws.autoencoder", fake)
+    monkeypatch.setattr("workbench.evaluation.generate.autoencoder", fake)
     runs.start(tmp_path / "demo", {}, notebook="demo").finish()
     runs.start(tmp_path / "demo" / "train", {}, notebook="2_train").finish()
     monkeypatch.chdir(tmp_path)

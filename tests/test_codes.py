@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from workbench import codes, models, training
+from workbench import models, training
+from workbench.latent import codes
 from workbench.nn.posteriors import Codes
 
 

@@ -11,8 +11,8 @@ import pytest
 from conftest import spoilt
 from scipy import stats
 
-from workbench import compare, handout, rows
 from workbench.errors import UsageError
+from workbench.evaluation import compare, export, rows
 
 PRIORS = ("standard", "realnvp")
 
@@ -250,12 +250,12 @@ def test_a_paired_interval_is_students_and_finds_what_it_says(grid):
 
 def test_a_table_for_latex_holds_what_the_table_holds(grid, tmp_path):
     table = compare.compare(compare.gather(grid)).wide()
-    text = handout.latex(table, "Means.", "tab:a")
+    text = export.latex(table, "Means.", "tab:a")
     assert text.count(r" \\") == 1 + len(table) and r"\textbf{" in text and "*" not in text and "±" not in text
     odd = pd.DataFrame({"50 % & more": [1.23456, np.nan]}, index=["a_b", "#c"])
-    assert r"50 \% \& more" in handout.latex(odd, "Odd.", "tab:b") and r"a\_b & 1.235 \\" in handout.latex(odd, "", "")
+    assert r"50 \% \& more" in export.latex(odd, "Odd.", "tab:b") and r"a\_b & 1.235 \\" in export.latex(odd, "", "")
     if shutil.which("pdflatex"):
-        document = rf"\documentclass{{article}}\usepackage{{booktabs,graphicx}}\begin{{document}}{text}{handout.latex(odd, 'O', 'b')}\end{{document}}"
+        document = rf"\documentclass{{article}}\usepackage{{booktabs,graphicx}}\begin{{document}}{text}{export.latex(odd, 'O', 'b')}\end{{document}}"
         (tmp_path / "t.tex").write_text(document)
         done = subprocess.run(
             ["pdflatex", "-halt-on-error", "t.tex"],
@@ -278,7 +278,7 @@ def test_a_page_leaves_out_what_cannot_be_opened(model, clips, tmp_path, monkeyp
             model.save(tmp_path / "runs" / name)
     weights = tmp_path / "runs" / "two" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    page = handout.sounds(["runs/*"], tmp_path / "a.html", n=1).read_text()
+    page = export.sounds(["runs/*"], tmp_path / "a.html", n=1).read_text()
     assert page.count("<audio") == 2 and "runs/two is left out: The weights in runs/two are damaged" in page
 
 
@@ -291,11 +291,11 @@ def test_the_page_hides_names_and_keeps_private_originals(model, clips, tmp_path
             f"runs/{name}", {"store": str(clips.store), "labels": []}, notebook="2_train", data=clips.fingerprint
         ):
             model.save(tmp_path / "runs" / name)
-    page = handout.sounds(["runs/*"], tmp_path / "a.html", n=3, hidden=True).read_text()
+    page = export.sounds(["runs/*"], tmp_path / "a.html", n=3, hidden=True).read_text()
     assert page.count("<audio") == 9 and page.count("<b>A</b>") == 3 and "http" not in page.replace("http-equiv", "")
     order = [re.findall(r"<span hidden> (.*?)</span>", row) for row in page.split("<h2>")[1:]]
     assert len({tuple(row) for row in order}) > 1 and all(len(set(row)) == 3 for row in order)
-    open_page = handout.sounds(["runs/*"], tmp_path / "b.html", n=3).read_text()
+    open_page = export.sounds(["runs/*"], tmp_path / "b.html", n=3).read_text()
     assert "hidden" not in open_page and "real (tiny)" in open_page
     private = tmp_path / "private"
     shutil.copytree(clips.store, private)
@@ -304,5 +304,5 @@ def test_the_page_hides_names_and_keeps_private_originals(model, clips, tmp_path
     record = json.loads((tmp_path / "runs/one/run.json").read_text())
     record["settings"]["store"] = str(private)
     (tmp_path / "runs/one/run.json").write_text(json.dumps(record))
-    page = handout.sounds(["runs/one"], tmp_path / "c.html", n=3).read_text()
+    page = export.sounds(["runs/one"], tmp_path / "c.html", n=3).read_text()
     assert page.count("<audio") == 3 and "Originals of private are left out" in page

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from workbench import conditions, models
+from workbench import models
 from workbench.errors import UsageError
+from workbench.latent import conditions
 
 
 def made(clips, **settings):

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from workbench import directions
 from workbench.data import descriptors
-from workbench.latent import means
+from workbench.latent import directions, means
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ from functools import partial
 import numpy as np
 import pytest
 
-from workbench import embeddings, evidence, metrics
 from workbench.data import synthesis
 from workbench.errors import UsageError
+from workbench.evaluation import embeddings, evidence, metrics
 
 
 @pytest.fixture(scope="module")

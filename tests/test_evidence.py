@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 from conftest import spoilt
 
-from workbench import data, evidence
+from workbench import data
 from workbench.errors import UsageError
+from workbench.evaluation import evidence
 
 
 @pytest.fixture(scope="module")

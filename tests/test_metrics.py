@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from workbench import metrics
+from workbench.evaluation import metrics
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from workbench import models, paths
+from workbench import models
 from workbench.autoencoder import Autoencoder
+from workbench.latent import paths
 from workbench.nn.priors import FlowPrior
 
 T = torch.linspace(0, 1, 5)

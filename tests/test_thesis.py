@@ -14,8 +14,8 @@ import pytest
 from conftest import mislabelled
 
 from workbench import doctor, plots, runs, thesis
-from workbench.compare import Difference, paired
 from workbench.errors import UsageError
+from workbench.evaluation.compare import Difference, paired
 
 HOME = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(HOME / "figures"))

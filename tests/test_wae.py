@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from workbench import autoencoder, models, runs, training
-from workbench.conditions import probes
 from workbench.instrument import Instrument
+from workbench.latent.conditions import probes
 from workbench.models.wae import LatentCritic, discrepancy
 from workbench.nn.noise import keyed_noise
 

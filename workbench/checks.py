@@ -52,7 +52,7 @@ def check(
             if resumed is not None:
                 runs.same(resumed, runs.read(resumed), notebook.stem, clips.fingerprint)
     if {"runs", "priors"} <= now.keys():  # of 8_compare: folders and patterns
-        from workbench import rows
+        from workbench.evaluation import rows
 
         with contextlib.redirect_stdout(io.StringIO()):  # the notebook says what is left out
             rows.gather(now["runs"], now["priors"])

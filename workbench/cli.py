@@ -209,10 +209,10 @@ def generate(
     source = runs.locate(run) if run else runs.newest()
     if not run:
         _say(f"{source} is the newest run.")
-    from workbench import draws
+    from workbench.evaluation.generate import listing, write
 
-    folder = draws.write(source, out, n=n, seed=seed, label=label, temperature=temperature, replace=replace, say=_say)
-    typer.echo(f"{n} clips in {folder}: {draws.listing(folder)}")
+    folder = write(source, out, n=n, seed=seed, label=label, temperature=temperature, replace=replace, say=_say)
+    typer.echo(f"{n} clips in {folder}: {listing(folder)}")
 
 
 @app.command()
@@ -250,10 +250,11 @@ def serve(
 ):
     """Show the instrument and the map of a run in a browser, without code, served by Voila on this machine alone."""
     source = runs.locate(run) if run else runs.newest()
-    from workbench import instrument, report
+    from workbench import instrument
     from workbench.runs import notebooks, serving
+    from workbench.trained import open_run
 
-    instrument.playable(report.open_run(source)[0])
+    instrument.playable(open_run(source)[0])
     _say(
         "A page takes a quarter of a minute, the first one of a run a minute: its directions and its map are made then."
     )
@@ -311,7 +312,7 @@ def fetch(
     out: Annotated[Path, typer.Option(help="The folder to put it in.")] = Path("checkpoints"),
 ):
     """Download a checkpoint of CLAP, by which 7_report can hear; nothing else is ever downloaded."""
-    from workbench import embeddings
+    from workbench.evaluation import embeddings
 
     path = embeddings.fetch(name, out)
     typer.echo(f"{path}, SHA-256 {embeddings.sha256(path)}. To use it: export {embeddings.VARIABLE}={path.resolve()}")

@@ -13,12 +13,12 @@ import torch
 from IPython.display import HTML
 from torch import Tensor
 
-from workbench import directions, files, plots, runs
+from workbench import files, plots, runs
 from workbench.autoencoder import HOTTEST, Autoencoder, limited
 from workbench.data import Clips, audio
-from workbench.directions import Axes
 from workbench.errors import UsageError
-from workbench.latent import means
+from workbench.latent import directions, means
+from workbench.latent.directions import Axes
 from workbench.widgets import Answering
 
 __all__ = ["STARS", "Instrument", "State", "playable", "render", "starred", "stars"]

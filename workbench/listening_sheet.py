@@ -121,13 +121,13 @@ def from_runs(folder, sources: Sequence, kind: str = "acr", clips: int = 12, tra
     """
     import torch
 
-    from workbench import report  # here, as a listener's page must not wait for torch
+    from workbench.trained import open_run  # here, as a listener's page must not wait for torch
 
     if kind not in listening.KINDS:
         raise UsageError(f"A test of the kind '{kind}' was asked; there are {', '.join(listening.KINDS)}.")
     places = [runs.locate(source) for source in sources] or [runs.newest()]
     names = named(places)
-    opened = [report.open_run(place) for place in places]
+    opened = [open_run(place) for place in places]
     first, store = opened[0]
     for name, (model, there) in zip(names, opened, strict=True):
         if (model.rate, model.length) != (first.rate, first.length):

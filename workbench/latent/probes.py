@@ -12,9 +12,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from workbench import metrics
 from workbench.autoencoder import Autoencoder
 from workbench.data import Clips
+from workbench.evaluation import metrics
 
 __all__ = ["at_levels", "explained", "latent_probes"]
 

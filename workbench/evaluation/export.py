@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from workbench import compare, plots, report
+from workbench import plots
 from workbench.errors import UsageError
+from workbench.evaluation import compare
+from workbench.trained import open_run
 
 __all__ = ["latex", "sounds"]
 
@@ -69,7 +71,7 @@ def sounds(places: Sequence[str], path: Path, n: int = 6, hidden: bool = False, 
     for run in compare.trained(places):
         try:
             with contextlib.redirect_stdout(io.StringIO()):  # it warns of originals, which this page leaves out
-                model, clips = report.open_run(run)
+                model, clips = open_run(run)
         except UsageError as error:
             notes.append(f"{run} is left out: {error}")
             continue

@@ -21,10 +21,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from workbench import metrics, plots
+from workbench import plots
 from workbench.autoencoder import Autoencoder
 from workbench.data import Clips, audio, descriptors, synthesis
 from workbench.errors import UsageError
+from workbench.evaluation import metrics
 from workbench.nn.flows import KINDS
 from workbench.nn.noise import keyed_noise
 from workbench.nn.priors import FlowPrior

@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from workbench.errors import UsageError
-from workbench.rows import ENCODER, Rows, gather, of, trained
+from workbench.evaluation.rows import ENCODER, Rows, gather, of, trained
 
 __all__ = [
     "BETTER",

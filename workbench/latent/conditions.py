@@ -5,10 +5,11 @@ import pandas as pd
 import torch
 from sklearn.metrics import balanced_accuracy_score
 
-from workbench import metrics, report
 from workbench.autoencoder import Autoencoder
 from workbench.data import Clips, descriptors
 from workbench.errors import UsageError
+from workbench.evaluation import metrics
+from workbench.evaluation.draws import forest, judged_labels
 
 __all__ = ["attributes_obeyed", "check", "labels_of", "obeyed", "probes", "put"]
 
@@ -28,7 +29,7 @@ def check(model: Autoencoder) -> None:
 
 def labels_of(model: Autoencoder, clips: Clips) -> list[str]:
     """Labels that can be judged; UsageError for fewer than two."""
-    labels = report.judged_labels(model, clips)
+    labels = judged_labels(model, clips)
     if not labels:
         raise UsageError("Judging labels needs two with at least 8 training and 2 held-out clips each.")
     return labels
@@ -41,10 +42,10 @@ def probes(model: Autoencoder, clips: Clips, seed: int = 0) -> dict[str, float]:
     z, y = model.latents(fit[0]).flatten(1).numpy()[fit[1]], fit[0].index.label[fit[1]]
     z_held = np.concatenate([model.latents(part).flatten(1).numpy()[known] for part, known in held])
     y_held = np.concatenate([part.index.label[known] for part, known in held])
-    forest = report.forest(seed)
+    classifier = forest(seed)
     return {
         "linear": metrics.linear_probe(z, y, z_held, y_held),
-        "forest": float(balanced_accuracy_score(y_held, forest.fit(z, y).predict(z_held))),
+        "forest": float(balanced_accuracy_score(y_held, classifier.fit(z, y).predict(z_held))),
         "guessing": 1 / len(labels),
     }
 

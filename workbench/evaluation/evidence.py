@@ -11,10 +11,11 @@ import torch
 from scipy.signal import butter, fftconvolve, sosfilt
 from scipy.spatial.distance import pdist
 
-from workbench import embeddings, metrics, plots
+from workbench import plots
 from workbench.autoencoder import Autoencoder
 from workbench.data import Clips
 from workbench.errors import UsageError
+from workbench.evaluation import embeddings, metrics
 from workbench.nn.noise import keyed_noise
 
 __all__ = ["DAMAGES", "Damage", "Evidence", "Reference", "damage", "gather", "refusal"]

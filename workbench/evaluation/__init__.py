@@ -1,0 +1,1 @@
+"""Numbers and sounds that say how good, diverse and new a model's clips are."""
