@@ -15,10 +15,11 @@ import torch
 from instrument import browser, voila  # the file beside this one
 from playwright.sync_api import sync_playwright
 
-from workbench import data, latent_map, models, runs, training
+from workbench import data, models, runs, training
 from workbench.data import audio, synthesis
-from workbench.instrument import Instrument
 from workbench.latent import layout, means
+from workbench.widgets import latent_map
+from workbench.widgets.instrument import Instrument
 
 SECONDS = 65_536 / 44_100
 PLACES = """() => {

@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 
-from workbench import opinions
+from workbench.listening import opinions
 
 QUALITIES = {"acr": [4.6, 1.8, 3.6, 3.2], "mushra": [97, 25, 55, 70, 62]}  # real, anchors, two systems
 

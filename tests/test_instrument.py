@@ -16,8 +16,8 @@ import torch
 from workbench import cli, models, runs
 from workbench.autoencoder import HOTTEST
 from workbench.errors import UsageError
-from workbench.instrument import Instrument, render, stars
-from workbench.latent_map import LatentMap
+from workbench.widgets.instrument import Instrument, render, stars
+from workbench.widgets.latent_map import LatentMap
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,12 @@ import plotly.graph_objects as go
 import pytest
 import torch
 
-from workbench import latent_map, models, runs
+from workbench import models, runs
 from workbench.data import descriptors
 from workbench.errors import UsageError
-from workbench.instrument import Instrument
 from workbench.latent import layout
+from workbench.widgets import latent_map
+from workbench.widgets.instrument import Instrument
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,11 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from workbench import autoencoder, cli, data, listening, listening_sheet, models, opinions, runs, stimuli
+from workbench import autoencoder, cli, data, listening, models, runs
 from workbench.data import audio
 from workbench.errors import UsageError
+from workbench.listening import opinions, stimuli
+from workbench.listening.page import Sheet, from_runs
 
 RATE, LENGTH = 22_050, 4096
 quiet = {"say": lambda text: None}
@@ -160,7 +162,7 @@ def test_one_code_serves_one_page_at_a_time(test, monkeypatch):
     with pytest.raises(UsageError, match="in use"):
         test.vote(code, "one", trial, [3] * len(shown))
     later = time.time() + listening.LEASE + 1
-    monkeypatch.setattr(listening.time, "time", lambda: later)  # page two was killed
+    monkeypatch.setattr("workbench.listening.test.time.time", lambda: later)  # page two was killed
     test.hold(code, "one")
     test.vote(code, "one", trial, [3] * len(shown))
     assert len(test.votes()) == len(shown)
@@ -296,7 +298,7 @@ with test._open() as db:
 
 @pytest.fixture
 def sheet(test, monkeypatch):
-    sheet, sent = listening_sheet.Sheet(test.folder), []
+    sheet, sent = Sheet(test.folder), []
     monkeypatch.setattr(sheet, "send", lambda content, buffers=None: sent.append((content, buffers)))
 
     def ask(page: str = "p", **m):
@@ -504,7 +506,7 @@ def trained(clips, tmp_path_factory):
 def test_a_test_is_made_of_runs(trained, clips, tmp_path):
     sources = [trained("x/train"), trained("y/train")]
     for kind in listening.KINDS:
-        test = listening.Test(listening_sheet.from_runs(tmp_path / kind, sources, kind, clips=3, training=1))
+        test = listening.Test(from_runs(tmp_path / kind, sources, kind, clips=3, training=1))
         assert test.record["systems"][-2:] == ["x/train", "y/train"] and len(test.record["source"]["runs"]) == 2
         assert test.record["source"]["runs"]["x/train"]["model"] == autoencoder.load(sources[0]).fingerprint()
         held = set(clips.split("test").index.path)
@@ -555,7 +557,7 @@ def test_runs_that_do_not_fit_are_refused(trained, clips, tmp_path):
         ([good], {"kind": "dcr"}, "kind 'dcr' was asked"),
     ]:
         with pytest.raises(UsageError, match=sentence):
-            listening_sheet.from_runs(tmp_path / "t", sources, **more)
+            from_runs(tmp_path / "t", sources, **more)
         assert not (tmp_path / "t").exists()
-    test = listening.Test(listening_sheet.from_runs(tmp_path / "t", [still], "mushra", clips=2, training=1))
+    test = listening.Test(from_runs(tmp_path / "t", [still], "mushra", clips=2, training=1))
     assert test.record["systems"][-1] == "frame"

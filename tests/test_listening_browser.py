@@ -9,7 +9,8 @@ import numpy as np
 import psutil
 import pytest
 
-from workbench import listening, models, opinions, runs
+from workbench import listening, models, runs
+from workbench.listening import opinions
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from workbench import autoencoder, models, runs, training
-from workbench.instrument import Instrument
 from workbench.latent.conditions import probes
 from workbench.models.wae import LatentCritic, discrepancy
 from workbench.nn.noise import keyed_noise
+from workbench.widgets.instrument import Instrument
 
 
 def begun(clips, steps=0, **settings):

@@ -250,9 +250,9 @@ def serve(
 ):
     """Show the instrument and the map of a run in a browser, without code, served by Voila on this machine alone."""
     source = runs.locate(run) if run else runs.newest()
-    from workbench import instrument
     from workbench.runs import notebooks, serving
     from workbench.trained import open_run
+    from workbench.widgets import instrument
 
     instrument.playable(open_run(source)[0])
     _say(
@@ -273,13 +273,14 @@ def listen(
     browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
 ):
     """Show a listening test to listeners, served by Voila on this machine alone; votes are kept in the test's folder."""
-    from workbench import listening, listening_sheet
+    from workbench import listening
+    from workbench.listening.page import from_runs
     from workbench.runs import notebooks, serving
 
     if len(sources) == 1 and not (sources[0] / runs.RECORD).exists():
         out = sources[0]
     else:
-        listening_sheet.from_runs(out, sources, kind, clips, training, seed)
+        from_runs(out, sources, kind, clips, training, seed)
     _say(str(listening.Test(out)))
     again = shlex.join(["workbench", "listen", str(out)])
     _say(

@@ -7,7 +7,7 @@ import html
 
 from workbench.data.audio import encode
 
-# of all that sounds on a page only what began last goes on; widgets.js says the same of its own
+# of all that sounds on a page only what began last goes on; widgets/base.js says the same of its own
 ALONE = "if(window.sounding!==this)window.sounding?.pause();window.sounding=this"
 
 

@@ -18,7 +18,7 @@ import pandas as pd
 from workbench import files, runs
 from workbench.data import audio
 from workbench.errors import UsageError
-from workbench.stimuli import low_pass, matched
+from workbench.listening.stimuli import low_pass, matched
 
 __all__ = ["KINDS", "REAL", "Kind", "Test", "anchor", "prepare"]
 

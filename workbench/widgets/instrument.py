@@ -19,7 +19,7 @@ from workbench.data import Clips, audio
 from workbench.errors import UsageError
 from workbench.latent import directions, means
 from workbench.latent.directions import Axes
-from workbench.widgets import Answering
+from workbench.widgets.base import Answering
 
 __all__ = ["STARS", "Instrument", "State", "playable", "render", "starred", "stars"]
 
@@ -60,7 +60,7 @@ class Instrument(Answering):
     """
 
     what = "The instrument"
-    page, style = "instrument.js", "widgets.css"
+    page = "instrument.js"
 
     def __init__(
         self, model: Autoencoder, clips: Clips, source: Path, out: Path, fidelity: float = 0.95, seed: int = 0

@@ -1,4 +1,4 @@
-"""The sheet of a listening test: what a listener sees; `listening.js` is its face. And tests made of runs."""
+"""The sheet of a listening test: what a listener sees; `page.js` is its face. And tests made of runs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ import numpy as np
 
 from workbench import listening, runs
 from workbench.errors import UsageError
-from workbench.widgets import Answering
+from workbench.widgets.base import Answering
 
 __all__ = ["Sheet", "from_runs", "named"]
 
@@ -33,7 +33,7 @@ class Sheet(Answering):
 
     what = "The sheet of the listening test"
     command = "workbench listen TEST"
-    page, style = "listening.js", "listening.css"
+    page, style = "page.js", "page.css"
 
     def __init__(self, folder):
         self.test = listening.Test(folder)

@@ -1,22 +1,18 @@
-"""What one touches in a notebook: what widgets with a kernel behind them share, and the blind game "real or made?"."""
+"""What widgets with a kernel behind them share: a page of their own, answered from a thread."""
 
-import html
-import json
+import inspect
 import threading
 import weakref
 from collections import deque
 from pathlib import Path
 
 import anywidget
-import numpy as np
 import traitlets
 from IPython import get_ipython
-from IPython.display import HTML
 
-from workbench import plots
 from workbench.errors import UsageError
 
-__all__ = ["Answering", "face", "real_or_made"]
+__all__ = ["Answering"]
 
 NEWEST = ("hello", "move", "plane", "place", "show")  # wishes of which a later one makes an earlier one pointless
 ALONE = (
@@ -25,15 +21,10 @@ ALONE = (
 )
 
 
-def face(name: str) -> str:
-    """The JavaScript of a widget: what all share, and its own."""
-    return "".join(Path(__file__).with_name(n).read_text(encoding="utf-8") + "\n" for n in ("widgets.js", name))
-
-
 class Face(anywidget.AnyWidget):
     """What ipywidgets knows of an `Answering`, and keeps for ever: it holds the page's code and no more."""
 
-    layout = traitlets.Any(None).tag(sync=True)  # none of ipywidgets' own models: see notebooks.serve
+    layout = traitlets.Any(None).tag(sync=True)  # none of ipywidgets' own models: see serving.serve
 
     def __init__(self, code: str, style: str):
         self._esm, self._css = code, style
@@ -53,11 +44,14 @@ class Answering:
 
     what: str  # how its place is called where no kernel runs
     command: str = "workbench app RUN"  # what shows it without code
-    page: str  # its JavaScript
-    style: str  # its CSS
+    page: str  # its JavaScript, beside the file of its class
+    style: str = ""  # its CSS, there too; "" for the one that all share
 
     def __init__(self, beside: "Answering | None" = None):
-        self.face = Face(face(self.page), Path(__file__).with_name(self.style).read_text(encoding="utf-8"))
+        shared, own = Path(__file__), Path(inspect.getfile(type(self)))
+        code = [shared.with_name("base.js"), own.with_name(self.page)]
+        style = own.with_name(self.style) if self.style else shared.with_name("base.css")
+        self.face = Face("\n".join(map(_text, code)), _text(style))
         weakref.finalize(self, self.face.close).atexit = False
         here, self.beside = weakref.ref(self), beside
 
@@ -108,6 +102,10 @@ class Answering:
         return bundle
 
 
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
 def _work(wishes: deque, more: threading.Condition) -> None:
     while True:
         with more:
@@ -139,36 +137,3 @@ def _show(widget: Answering) -> None:
     if SHOWN.get(cell, ("", []))[0] != run:
         SHOWN[cell] = (run, [])
     SHOWN[cell][1].append(widget)
-
-
-def real_or_made(real, made, rate: float, seed: int = 0, trials: int = 20) -> HTML:
-    """A blind game: clips of equal peak, half of them real, in random order; the guess rate comes with its 95 % interval.
-
-    A guess is taken once its clip was played to its end. It runs in the page itself, without a kernel: in JupyterLab, in
-    Voila and in the HTML export.
-
-    Arguments:
-        real, made: (n, T) clips with n >= trials / 2 each. seed: of choice and order.
-    """
-    half = trials // 2
-    if min(len(real), len(made)) < half:
-        raise ValueError(
-            f"A game of {trials} trials needs {half} clips of each kind, but there are {len(real)} real and {len(made)} made."
-        )
-    rng = np.random.default_rng(seed)
-    clips = [(x, True) for x in np.asarray(real)[rng.permutation(len(real))[:half]]]
-    clips += [(x, False) for x in np.asarray(made)[rng.permutation(len(made))[:half]]]
-    clips = [(0.9 * x / max(np.abs(x).max(), 1e-6), true) for x, true in clips]  # the level must not give it away
-    order = rng.permutation(len(clips))
-    buttons = "<button disabled>real</button> <button disabled>made</button> <output></output>"
-    rows = "".join(
-        f'<div class="trial">{plots.player(clips[i][0], rate, f"{n + 1}")}{buttons}</div>' for n, i in enumerate(order)
-    )
-    key = html.escape(json.dumps([bool(clips[i][1]) for i in order]))
-    script = Path(__file__).with_name("game.js").read_text(encoding="utf-8")
-    style = "display:grid;grid-template-columns:repeat(auto-fill,minmax(230px,1fr));gap:10px"
-    tally = '<p><b class="tally">Play each clip to its end, then guess.</b></p>'
-    return HTML(
-        f'<div class="real-or-made" data-key="{key}"><div style="{style}">{rows}</div>{tally}</div>'
-        f"<script>{script}</script>"
-    )

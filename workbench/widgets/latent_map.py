@@ -10,11 +10,11 @@ from plotly.offline import get_plotlyjs
 from workbench import plots
 from workbench.data import Clips, descriptors
 from workbench.errors import UsageError
-from workbench.instrument import Instrument, State
 from workbench.latent import layout
 from workbench.latent.layout import Chart
 from workbench.plots.style import CONFIG
-from workbench.widgets import Answering
+from workbench.widgets.base import Answering
+from workbench.widgets.instrument import Instrument, State
 
 __all__ = ["LatentMap", "colours", "picture"]
 
@@ -76,7 +76,7 @@ class LatentMap(Answering):
     """
 
     what = "The map under the mouse"
-    page, style = "latent_map.js", "widgets.css"
+    page = "latent_map.js"
 
     def __init__(self, play: Instrument, draws: int = 200, neighbours: int = 15, seed: int = 0):
         self.play, self.asked = play, {"draws": draws, "neighbours": neighbours, "seed": seed}
