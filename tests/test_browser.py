@@ -475,7 +475,8 @@ IDLE = """async () => {
 # what is alive in a kernel after 5_play: instruments, maps, models, threads that answer
 LIVING = """
 import gc, threading
-from workbench import autoencoder, instrument, latent_map, widgets
+from workbench import autoencoder
+from workbench.widgets import instrument, latent_map
 gc.collect()
 kinds = (instrument.Instrument, latent_map.LatentMap, autoencoder.Autoencoder)
 print([sum(isinstance(o, kind) for o in gc.get_objects()) for kind in kinds], threading.active_count())

@@ -438,7 +438,7 @@ def test_a_damaged_store_is_a_sentence(clips, tmp_path):
 
 
 def test_what_is_asked_is_looked_at_without_torch():
-    code = "import sys; from workbench import checks, rows, saved; sys.exit('torch' in sys.modules)"
+    code = "import sys; from workbench import checks, saved; from workbench.evaluation import rows; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
     assert ("descriptors", *embeddings.CHECKPOINTS) == checks.EMBEDDINGS
 
