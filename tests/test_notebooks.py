@@ -37,7 +37,7 @@ def declared(tmp_path, write_notebook):
     ],
 )
 def test_typed_values_take_the_declared_type(declared, name, typed, value):
-    (got,) = notebooks.fit(declared, {name: notebooks.Text(parameters)}).values()
+    (got,) = notebooks.fit(declared, {name: notebooks.Text(typed)}).values()
     assert got == value and type(got) in (type(value), float)
 
 
