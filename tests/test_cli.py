@@ -18,7 +18,8 @@ from conftest import PARAMETERS, spoilt
 from workbench import __version__, checks, cli, data, doctor, models, runs
 from workbench.errors import UsageError
 from workbench.evaluation import embeddings, rows
-from workbench.runs import locks, notebooks
+from workbench.files import locks
+from workbench.runs import notebooks
 
 START = "from workbench import runs\nrun = runs.start(out, {}, notebook=NAME, resume=resume, replace=replace)"
 

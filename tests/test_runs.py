@@ -15,7 +15,7 @@ from conftest import spoilt
 import workbench.runs.folder as run_folder
 from workbench import files, runs
 from workbench.errors import UsageError
-from workbench.runs import locks
+from workbench.files import locks
 
 HOLD = """
 import sys, time

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from workbench.errors import UsageError
-from workbench.runs import locks
+from workbench.files import locks
 
 __all__ = ["SHARD", "VERSION", "DataError", "Journal", "gather", "held", "manifest", "replace"]
 

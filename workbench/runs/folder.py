@@ -33,8 +33,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from workbench.errors import UsageError
-from workbench.files import room, unused, write_json
-from workbench.runs import locks
+from workbench.files import locks, room, unused, write_json
 from workbench.runs.environment import now, peak_memory, provenance
 
 RECORD = "run.json"
