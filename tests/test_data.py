@@ -14,7 +14,7 @@ import pytest
 import soundfile
 from conftest import spoilt
 
-from workbench import data
+from workbench import data, files
 from workbench.data import audio, descriptors, labels, packs, splits, stores
 from workbench.data.clips import LEAST, attributes
 from workbench.errors import UsageError
@@ -440,21 +440,21 @@ def test_a_full_disk_leaves_the_store_as_it_was(tmp_path, monkeypatch, where):
     store = tmp_path / "store"
     first = build(folder, store)
     make(folder, machines=2, first=6)
-    append, replace = stores._Shards.append, stores.replace
+    append = stores._Shards.append
 
     def full(self, row):
         if self.stem == where and self.rows > 52:
             raise OSError(28, "No space left on device")
         append(self, row)
 
-    def fuller(path, write):
+    def fuller(path):
         if path.name == where:
             raise OSError(28, "No space left on device")
-        replace(path, write)
+        return files.whole(path)
 
     with monkeypatch.context() as patch:
         patch.setattr(stores._Shards, "append", full)
-        patch.setattr(stores, "replace", fuller)
+        patch.setattr("workbench.data.builder.whole", fuller)
         with pytest.raises(data.DataError, match=r"disk of .* is full"):
             build(folder, store)
     old = data.Clips(store)

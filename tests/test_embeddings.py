@@ -124,7 +124,8 @@ torch.save({"epoch": 15, "name": "fake", "best": np.float64(0.9), "state_dict": 
 official.load_ckpt(str(path), verbose=False)
 official.eval()
 
-from workbench import audio, embeddings
+from workbench.data import audio
+from workbench.evaluation import embeddings
 from workbench.errors import UsageError
 
 x = np.random.default_rng(0).uniform(-0.5, 0.5, (3, 30_000)).astype(np.float32)

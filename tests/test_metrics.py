@@ -6,7 +6,7 @@ import pytest
 from workbench.evaluation import metrics
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def rng():
     return np.random.default_rng(0)
 
@@ -123,15 +123,9 @@ def test_kid_of_degree_one_is_the_unbiased_distance_of_means(rng):
     assert metrics.kid(x, y, degree=1) == pytest.approx(expected, abs=1e-10)
 
 
-def test_kid_of_equal_distributions_is_zero_on_average_and_subsets_follow_it(rng):
+def test_kid_of_equal_distributions_is_zero_on_average(rng):
     same = [metrics.kid(rng.standard_normal((50, 4)), rng.standard_normal((30, 4)), gamma=0.25) for _ in range(300)]
     assert abs(np.mean(same)) < 3 * np.std(same) / np.sqrt(300)
-    x, y = rng.standard_normal((300, 4)), 0.5 + rng.standard_normal((300, 4))
-    mean, std = metrics.kid_subsets(x, y, gamma=0.25)
-    assert mean == pytest.approx(metrics.kid(x, y, gamma=0.25), abs=std / 3) and std > 0
-    assert metrics.kid_subsets(x, y, subsets=3, size=300) == pytest.approx((metrics.kid(x, y), 0), abs=1e-10)
-    with pytest.raises(ValueError, match="Subsets of 301 points were asked of sets of 300 and 300"):
-        metrics.kid_subsets(x, y, size=301)
 
 
 def test_the_customary_kernel_is_blind_on_unit_vectors_and_ours_is_not(rng):
@@ -142,8 +136,9 @@ def test_the_customary_kernel_is_blind_on_unit_vectors_and_ours_is_not(rng):
     real, other = (unit(rng.standard_normal((500, 512)) * spread) for _ in range(2))
     collapsed = unit(rng.standard_normal((500, 8)) @ (rng.standard_normal((8, 512)) * spread))
     for gamma, sees in ((1 / 512, False), (1.0, True)):
-        null = np.std([metrics.kid(real[i::5], other[i::5], gamma=gamma) for i in range(5)])
-        assert (metrics.kid(real, collapsed, gamma=gamma) > 20 * null) == sees
+        some = [(rng.permutation(500)[:100], rng.permutation(500)[:100]) for _ in range(60)]
+        null = np.std([metrics.kid(real[a], other[b], gamma=gamma) for a, b in some])
+        assert (metrics.kid(real, collapsed, gamma=gamma) > 5 * null) == sees
 
 
 def test_kad_takes_its_bandwidth_from_the_reference(rng):
@@ -169,16 +164,6 @@ def test_prdc_of_equal_distributions(rng):
     assert np.mean([m["coverage"] for m in many]) == pytest.approx(1 - 2**-5, abs=0.01)
     shrunk = metrics.prdc(rng.standard_normal((200, 32)), 0.1 * rng.standard_normal((200, 32)))
     assert shrunk["density"] > 3 and shrunk["recall"] < 0.05
-
-
-def test_fad_inf_takes_off_what_few_draws_add(rng):
-    real = rng.standard_normal((20_000, 16))
-    draws = rng.standard_normal((400, 16))
-    line = metrics.fad_inf(real, draws)
-    assert abs(line.value) < metrics.fad(real, draws) / 3 and line.slope > 0
-    assert line.sizes[0] == 80 and line.sizes[-1] == 400
-    with pytest.raises(ValueError, match="199 draws are too few"):
-        metrics.fad_inf(real, draws[:199])
 
 
 def test_mean_pairwise_distance_is_its_definition(rng):
@@ -231,7 +216,6 @@ MEASURES = (
     metrics.mmd,
     metrics.kolmogorov,
     metrics.fad,
-    metrics.fad_inf,
     metrics.kid,
     metrics.kad,
     metrics.prdc,
@@ -255,7 +239,6 @@ def test_arguments_that_mean_nothing_are_refused():
     for sentence, call in {
         "neighbour number 0": lambda: metrics.prdc(x, x, k=0),
         "gamma nan": lambda: metrics.kid(x, x, gamma=np.nan),
-        "0 subsets": lambda: metrics.kid_subsets(x, x, subsets=0),
         "bandwidth of 0": lambda: metrics.vendi(x, bandwidth=0),
         "order of -1": lambda: metrics.vendi(x, q=-1),
         "no values": lambda: metrics.bootstrap([]),

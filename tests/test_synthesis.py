@@ -10,7 +10,7 @@ RATE = 44_100
 
 @pytest.fixture(scope="module")
 def pack():
-    return list(synthesis.synthesise(per_class=2))
+    return [synthesis.make(key) for key in synthesis.keys(per_class=2)]
 
 
 def test_the_pack_is_as_large_as_it_says(pack):

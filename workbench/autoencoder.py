@@ -17,7 +17,7 @@ from torch.nn.utils import parametrize
 from workbench import saved
 from workbench.data import Clips
 from workbench.errors import UsageError
-from workbench.files import write_json
+from workbench.files import whole, write_json
 from workbench.nn.discriminators import Critic
 from workbench.nn.noise import keyed_noise
 from workbench.nn.posteriors import Posterior
@@ -257,9 +257,8 @@ class Autoencoder(nn.Module, abc.ABC):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / saved.SETTINGS, {"version": VERSION, "family": self.family, "settings": self.settings})
-        part = folder / f"{saved.WEIGHTS}.part"
-        safetensors.torch.save_file({k: v.contiguous() for k, v in self.state_dict().items()}, part)
-        part.replace(folder / saved.WEIGHTS)
+        with whole(folder / saved.WEIGHTS) as part:
+            safetensors.torch.save_file({k: v.contiguous() for k, v in self.state_dict().items()}, part)
 
     def deployable(self) -> nn.Module:
         """The decoder alone, z (B, L), c (B, C) or None -> (B, 1, T), ready for `torch.jit.script`."""

@@ -102,7 +102,7 @@ def store(given: str) -> None:
     if place.exists() and not place.is_dir():
         raise UsageError(f"{given} is a file, and a store is a folder: give another name.")
     if place.is_dir() and stores.manifest(place) is None:
-        from workbench.data.build import compatible
+        from workbench.data.builder import compatible
 
         compatible(place, {})
 

@@ -10,7 +10,6 @@ A table is *altered* where its hash is not that of its provenance, and *stale* w
 
 import ast
 import hashlib
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +21,7 @@ import pandas as pd
 
 from workbench import runs
 from workbench.errors import UsageError
-from workbench.files import write_json
+from workbench.files import whole, write_json
 from workbench.plots import export
 
 __all__ = ["Step", "Steps", "digest", "keep", "macros", "made_of", "told"]
@@ -95,12 +94,11 @@ def keep(
     by = {key: value for key, value in runs.provenance().items() if key != "platform"}  # before the folder is touched
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
-        part = folder / f".{os.getpid()}-{name}"  # numpy appends to a name that does not end in npz
-        if name.endswith(".npz"):
-            np.savez_compressed(part, **table)
-        else:
-            table.to_csv(part, index=False, float_format="%.6g", lineterminator="\n")
-        part.replace(folder / name)
+        with whole(folder / name) as part:
+            if name.endswith(".npz"):
+                np.savez_compressed(part, **table)
+            else:
+                table.to_csv(part, index=False, float_format="%.6g", lineterminator="\n")
     record = {
         "command": command,
         "collected": runs.now(),
@@ -207,9 +205,8 @@ class Steps:
                 if path.suffix == ".pdf":
                     export.save(what, path, WIDTH)
                 else:
-                    part = path.with_name(f".{path.name}.{os.getpid()}")
-                    part.write_text(what, encoding="utf-8")
-                    part.replace(path)
+                    with whole(path) as part:
+                        part.write_text(what, encoding="utf-8")
         return list(made)
 
     def main(self) -> None:

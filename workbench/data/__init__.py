@@ -1,6 +1,6 @@
 """From a folder of sounds to a store of clips."""
 
-from workbench.data.build import NEAR, SPLITS, build
+from workbench.data.builder import NEAR, SPLITS, build
 from workbench.data.clips import Clips
 from workbench.data.stores import DataError
 

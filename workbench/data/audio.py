@@ -15,6 +15,7 @@ import soxr
 
 from workbench.data import onsets
 from workbench.data.containers import LARGEST, AudioError, open_sound
+from workbench.files import whole
 
 __all__ = [
     "SUFFIXES",
@@ -143,13 +144,9 @@ def write(path: str | os.PathLike, x: np.ndarray, rate: int) -> Path:
             f"{(~np.isfinite(x)).sum():,} of {x.size:,} values are not finite; {path.name} was not written"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        pcm = np.round(np.clip(x, -1, 1) * 32767).astype(np.int16)
-        soundfile.write(temporary, pcm, rate, format="WAV", subtype="PCM_16")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    pcm = np.round(np.clip(x, -1, 1) * 32767).astype(np.int16)
+    with whole(path) as part:
+        soundfile.write(part, pcm, rate, format="WAV", subtype="PCM_16")
     return path
 
 

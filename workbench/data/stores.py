@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from workbench import files
 from workbench.errors import UsageError
 from workbench.files import locks
 
-__all__ = ["SHARD", "VERSION", "DataError", "Journal", "gather", "held", "manifest", "replace"]
+__all__ = ["SHARD", "VERSION", "DataError", "Journal", "gather", "held", "manifest"]
 
 VERSION = 1
 SHARD = 4096  # clips in a file
@@ -71,13 +72,6 @@ def gather(store: Path, stem: str, rows: np.ndarray) -> np.ndarray:
     return np.empty((0, 0), STEMS[stem]) if out is None else out
 
 
-def replace(path: Path, write) -> None:
-    """Let `write` make a file under a temporary name, then give it its own."""
-    part = path.with_name(path.name + ".part")
-    write(part)
-    os.replace(part, path)
-
-
 class Journal:
     """What a build has taken so far: rows of shards, and one line of JSON a task that tells of them.
 
@@ -106,7 +100,8 @@ class Journal:
                 self.done.add(entry["key"])
                 self.rows += entry["rows"]
                 self.rejects += entry["rejects"]
-        replace(self.path, lambda path: path.write_text("".join(whole), "utf-8"))
+        with files.whole(self.path) as part:
+            part.write_text("".join(whole), "utf-8")
 
     def __enter__(self) -> Journal:
         self._lines = open(self.path, "a", encoding="utf-8")

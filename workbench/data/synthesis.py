@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft
 
-__all__ = ["FACTORS", "LABELS", "MACHINES", "Key", "keys", "make", "name", "synthesise"]
+__all__ = ["FACTORS", "LABELS", "MACHINES", "Key", "keys", "make", "name"]
 
 TREES = "Alder Aspen Beech Birch Cedar Elm Hazel Larch Linden Maple Rowan Willow"
 MACHINES = tuple(TREES.split())
@@ -49,14 +48,6 @@ def keys(n_machines: int = len(MACHINES), per_class: int = TAKES) -> list[Key]:
 def name(key: Key) -> str:
     """Where a pack of files would hold it: machine/label/label 01."""
     return f"{_machine(key)}/{LABELS[key.label]}/{LABELS[key.label]} {key.take + 1:02d}"
-
-
-def synthesise(
-    n_machines: int = len(MACHINES), per_class: int = TAKES, seed: int = 0, rate: int = 44_100, seconds: float = 1.0
-) -> Iterator[tuple[np.ndarray, dict]]:
-    """Yield (x, info) for every key: a clip (T,) float32 in [-1, 1], and what `make` tells of it."""
-    for key in keys(n_machines, per_class):
-        yield make(key, seed=seed, rate=rate, seconds=seconds)
 
 
 def make(key: Key, *, seed: int = 0, rate: int = 44_100, seconds: float = 1.0) -> tuple[np.ndarray, dict]:

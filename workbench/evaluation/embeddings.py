@@ -7,7 +7,6 @@ length: both embeddings hear how long a silence is.
 
 import hashlib
 import importlib.util
-import io
 import os
 import sys
 from dataclasses import dataclass
@@ -111,13 +110,10 @@ def embed(
     if kept.is_file():
         return np.load(kept, allow_pickle=False)
     points = make()
-    buffer = io.BytesIO()
-    np.save(buffer, points, allow_pickle=False)
     with files.room(kept):
         kept.parent.mkdir(parents=True, exist_ok=True)
-        part = kept.with_suffix(f".{os.getpid()}.part")
-        part.write_bytes(buffer.getvalue())
-        part.replace(kept)
+        with files.whole(kept) as part:
+            np.save(part, points, allow_pickle=False)
     return points
 
 

@@ -5,8 +5,6 @@ real points get at that n. No single one sees everything: a collapse onto few po
 training set look perfect to all but `memorisation`.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from scipy.spatial.distance import cdist, pdist
 from scipy.stats import ks_2samp
@@ -17,14 +15,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 __all__ = [
-    "Extrapolation",
     "auc",
     "bootstrap",
     "fad",
-    "fad_inf",
     "kad",
     "kid",
-    "kid_subsets",
     "kolmogorov",
     "linear_probe",
     "mean_pairwise_distance",
@@ -77,36 +72,6 @@ def fad(real, generated) -> float:
     return float(between + own - 2 * np.linalg.svd(a @ b.T, compute_uv=False).sum())
 
 
-@dataclass(frozen=True)
-class Extrapolation:
-    """A line of a metric over 1 / n: its value at infinity, slope, R² (near 1 even where it is wrong), and the sizes."""
-
-    value: float
-    slope: float
-    r2: float
-    sizes: tuple[int, ...]
-
-
-def fad_inf(real, generated, *, steps: int = 10, repeats: int = 4, seed: int = 0) -> Extrapolation:
-    """FAD as the number of draws grows: a line over 1 / n through subsets of a fifth up to all, without replacement.
-
-    The bias of the reference stays, so this wants a large one. Refuses fewer than 200 draws. After FAD-infinity (Gui et
-    al., 2024, https://arxiv.org/abs/2311.01616), which draws with replacement and so adds the bias that it takes off.
-    """
-    x, y = pair(real, generated, 2)
-    if len(y) < 200:
-        raise ValueError(f"{len(y)} draws are too few for a line over 1 / n; it takes 200.")
-    rng = np.random.default_rng(seed)
-    sizes = np.unique(np.linspace(len(y) / 5, len(y), steps).astype(int))
-    values = [
-        np.mean([fad(x, y[rng.permutation(len(y))[:n]]) for _ in range(repeats if n < len(y) else 1)]) for n in sizes
-    ]
-    slope, value = np.polyfit(1 / sizes, values, 1)
-    return Extrapolation(
-        float(value), float(slope), float(np.corrcoef(1 / sizes, values)[0, 1] ** 2), tuple(map(int, sizes))
-    )
-
-
 def kid(real, generated, *, gamma: float = 1.0, degree: int = 3, coef0: float = 1.0) -> float:
     """Unbiased squared maximum mean discrepancy of all points with the kernel (gamma <x, y> + coef0)^degree.
 
@@ -127,29 +92,6 @@ def kid(real, generated, *, gamma: float = 1.0, degree: int = 3, coef0: float = 
         return (k.sum() - np.trace(k)) / (len(v) * (len(v) - 1))
 
     return float(within(x) + within(y) - 2 * kernel(x, y).mean())
-
-
-def kid_subsets(
-    real, generated, *, subsets: int = 100, size: int | None = None, seed: int = 0, **kernel: float
-) -> tuple[float, float]:
-    """Mean and standard deviation of KID over random subsets of one size, as papers report it.
-
-    The deviation is that of subsets, which overlap: no standard error. size: by default half of the smaller set, at
-    most 1,000.
-    """
-    x, y = pair(real, generated)
-    size = min(1000, min(len(x), len(y)) // 2) if size is None else size
-    if subsets < 2:
-        raise ValueError(f"{subsets} subsets were asked; a deviation takes 2 or more.")
-    if not 2 <= size <= min(len(x), len(y)):
-        raise ValueError(
-            f"Subsets of {size} points were asked of sets of {len(x)} and {len(y)}; take from 2 to {min(len(x), len(y))}."
-        )
-    rng = np.random.default_rng(seed)
-    values = [
-        kid(x[rng.permutation(len(x))[:size]], y[rng.permutation(len(y))[:size]], **kernel) for _ in range(subsets)
-    ]
-    return float(np.mean(values)), float(np.std(values))
 
 
 def kad(real, generated, bandwidth: float | None = None) -> float:

@@ -1,6 +1,6 @@
 """Writing files so that a reader never sees half of one; a full disk, a folder that is gone and a damaged file are sentences."""
 
-__all__ = ["full", "read_json", "room", "unused", "write_json"]
+__all__ = ["full", "read_json", "room", "unused", "whole", "write_json"]
 
 import contextlib
 import errno
@@ -49,6 +49,21 @@ def room(path, then: str = "do the same again") -> Iterator[None]:
         ) from error
 
 
+@contextlib.contextmanager
+def whole(path) -> Iterator[Path]:
+    """A temporary path, which takes the name `path` once all is written: a reader sees the old file or the new one, never half.
+
+    It ends as `path` does, as some libraries read the format off a name; where writing fails it is removed.
+    """
+    path = Path(path)
+    part = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def read_json(path, kind: type = dict, then: str = "bring back a whole copy"):
     """What a JSON file holds, an object by default; UsageError where it is torn, no JSON, or holds something else."""
     try:
@@ -63,17 +78,11 @@ def read_json(path, kind: type = dict, then: str = "bring back a whole copy"):
 
 
 def write_json(path, obj) -> Path:
-    """Write JSON in one step: a reader sees the old file or the new one, never half. NaN and infinity become null."""
-    path = Path(path)
+    """Write JSON in one step. NaN and infinity become null."""
     text = json.dumps(_plain(obj), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    return path
+    with whole(path) as part:
+        part.write_text(text, encoding="utf-8")
+    return Path(path)
 
 
 def _plain(obj):

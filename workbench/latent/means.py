@@ -1,7 +1,6 @@
 """Posterior means of all clips of a store, kept in the run's folder until store or model change."""
 
 import contextlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,8 +33,6 @@ def kept(
             if file.metadata() == made_of:
                 return file.get_tensor(name)
     value = make()
-    part = path.with_suffix(f".{os.getpid()}.part")
-    with files.room(path):
+    with files.room(path), files.whole(path) as part:
         safetensors.torch.save_file({name: value.contiguous()}, part, made_of)
-        part.replace(path)
     return value

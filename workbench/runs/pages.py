@@ -2,8 +2,9 @@
 
 __all__ = ["served", "write"]
 
-import os
 from pathlib import Path
+
+from workbench.files import whole
 
 FIGURE, WIDGET = "application/vnd.plotly.v1+json", "application/vnd.jupyter.widget-view+json"
 
@@ -75,12 +76,8 @@ def write(notebook: Path) -> Path:
     exporter = HTMLExporter(template_name="lab", template_file="offline.html.j2", extra_loaders=[loader])
     html, _ = exporter.from_notebook_node(nb, {"metadata": {"name": notebook.stem}, "plotly": plotly, "folded": folded})
     target = notebook.with_suffix(".html")
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        temporary.write_text(html, encoding="utf-8")
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole(target) as part:
+        part.write_text(html, encoding="utf-8")
     return target
 
 

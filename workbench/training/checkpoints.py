@@ -8,6 +8,7 @@ import torch
 from workbench.autoencoder import Autoencoder
 from workbench.data import Clips
 from workbench.errors import UsageError
+from workbench.files import whole
 
 __all__ = ["TrainingError", "agreed", "damaged", "made_of", "read", "write"]
 
@@ -17,16 +18,9 @@ class TrainingError(UsageError):
 
 
 def write(path, state: dict) -> None:
-    part = path.with_suffix(".part")
-    try:
-        with open(
-            part, "wb"
-        ) as file:  # torch's own writer says RuntimeError whatever is wrong with disk, folder or permission
-            torch.save(state, file)
-        part.replace(path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
+    # torch's own writer says RuntimeError whatever is wrong with disk, folder or permission
+    with whole(path) as part, open(part, "wb") as file:
+        torch.save(state, file)
 
 
 def read(path, made: dict, device: torch.device) -> dict:

@@ -19,7 +19,7 @@ from workbench.data import audio, packs, splits, stores, synthesis
 from workbench.data.clips import Clips, listed
 from workbench.data.intake import SECTION, Task, parallel
 from workbench.data.stores import DataError
-from workbench.files import full
+from workbench.files import full, whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -301,9 +301,12 @@ def _finish(
         "splits": {name: int(n) for name, n in index.split.value_counts().sort_index().items()},
         "ignored": dict(state.found.ignored),
     }
-    stores.replace(store / "index.parquet", lambda path: index.to_parquet(path, index=False))
-    stores.replace(store / "rejects.parquet", lambda path: table.to_parquet(path, index=False))
-    stores.replace(store / "manifest.json", lambda path: path.write_text(json.dumps(manifest, indent=1), "utf-8"))
+    with whole(store / "index.parquet") as part:
+        index.to_parquet(part, index=False)
+    with whole(store / "rejects.parquet") as part:
+        table.to_parquet(part, index=False)
+    with whole(store / "manifest.json") as part:
+        part.write_text(json.dumps(manifest, indent=1), "utf-8")
     journal.end()
     clips = Clips(store)
     if progress:
