@@ -330,11 +330,13 @@ def test_what_begins_to_sound_stops_what_did_so_before(page, clips):
                 continue
             page.evaluate("window.sounding = undefined")
             begin()
+            page.wait_for_function("window.sounding")  # a player says so in an event, some time after it began
             page.evaluate(WATCH)
             then()
-            assert page.evaluate("window.paused === window.first && window.sounding !== window.first"), (first, second)
-            playing = page.evaluate("[...document.querySelectorAll('audio')].filter((a) => !a.paused).length")
-            assert playing == second.endswith("player"), (first, second)
+            page.wait_for_function("window.paused && window.sounding !== window.first")
+            assert page.evaluate("window.paused === window.first"), (first, second)
+            playing = "[...document.querySelectorAll('audio')].filter((a) => !a.paused).length"
+            page.wait_for_function(f"{playing} === {int(second.endswith('player'))}")
             page.evaluate("delete window.first.pause; document.querySelectorAll('audio').forEach((a) => a.pause())")
     page.evaluate("document.querySelector('#two').remove()")
 

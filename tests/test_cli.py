@@ -58,7 +58,7 @@ def good(tmp_path_factory, write_notebook):
         "import numpy as np\nfrom workbench import plots\nplots.show_offline()\n"
         "plots.spectrogram(np.random.default_rng(0).normal(size=(2, 8192)), 44100, ['one', 'two'])",
         "plots.bars(['a', 'b'], [1, 2])",
-        "figures.audio(np.sin(np.arange(4410) / 10), 44100, '<script>x')",
+        "plots.audio(np.sin(np.arange(4410) / 10), 44100, '<script>x')",
         "from tqdm.auto import tqdm\nfor _ in tqdm(range(2)): pass",
         "print('told', 'you')\nrun.finish(loss=1)",
     ]
