@@ -1,11 +1,12 @@
 """The `workbench` command: a few verbs, each a thin call."""
 
-__all__ = ["app", "main"]
+__all__ = ["app", "joined", "main"]
 
 import hashlib
 import shlex
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -334,16 +335,22 @@ def _say(text: str) -> None:
     typer.echo(text, err=True)
 
 
-def main() -> None:
-    """The entry point: `-p NAME VALUE` becomes one argument, and an error that is a sentence is printed as one."""
-    words, arguments, debug = iter(sys.argv[1:]), [], "--debug" in sys.argv
+def joined(words: Iterable[str]) -> list[str]:
+    """Arguments in which `-p NAME VALUE` is `-p NAME=VALUE`."""
+    words, arguments = iter(words), []
     for word in words:
         if word == "-p" and (name := next(words, None)) is not None:
             arguments += ["-p", name if "=" in name else f"{name}={next(words, '')}"]
-        elif word != "--debug":
+        else:
             arguments.append(word)
+    return arguments
+
+
+def main() -> None:
+    """The entry point: an error that is a sentence is printed as one."""
+    debug = "--debug" in sys.argv
     try:
-        app(arguments, prog_name="workbench")
+        app(joined(word for word in sys.argv[1:] if word != "--debug"), prog_name="workbench")
     except (UsageError, OSError) as error:  # any other error is a fault of the workbench, and keeps its traceback
         if debug:
             raise
