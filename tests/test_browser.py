@@ -324,6 +324,10 @@ def test_what_begins_to_sound_stops_what_did_so_before(page, clips):
         "another player": lambda: page.evaluate("document.querySelectorAll('#two audio')[1].play()"),
     }
     page.wait_for_selector(".latent-map[data-points]", timeout=30_000)
+    draw(page)
+    page.focus(".instrument")
+    page.keyboard.press("Shift+Digit1")
+    page.wait_for_selector(".instrument .pad:nth-child(1).full")
     for first, begin in begins.items():
         for second, then in begins.items():
             if first == second or {first, second} == {"instrument", "pad"}:  # these are one player, on purpose

@@ -1,10 +1,12 @@
 """A finished run, opened."""
 
-from workbench import autoencoder, runs, saved
+from pathlib import Path
+
+from workbench import autoencoder, plots, runs, saved
 from workbench.autoencoder import Autoencoder
 from workbench.data import Clips
 
-__all__ = ["open_run"]
+__all__ = ["open_run", "opened"]
 
 
 def open_run(source) -> tuple[Autoencoder, Clips]:
@@ -23,3 +25,14 @@ def open_run(source) -> tuple[Autoencoder, Clips]:
     if not clips.manifest["shareable"]:
         print("This page holds originals, which the pack's card does not call shareable: keep it to yourself.")
     return model, clips
+
+
+def opened(run: str = "") -> tuple[Path, Autoencoder, Clips]:
+    """What a notebook begins with: the folder of a run (of the newest finished one for ""), its model and its clips.
+
+    Before it the notebook goes home (`runs.go_home`), and figures are made to show without a network.
+    """
+    runs.go_home()
+    plots.show_offline()
+    source = runs.locate(run) if run else runs.newest()
+    return source, *open_run(source)
