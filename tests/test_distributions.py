@@ -220,17 +220,17 @@ def test_on_the_way_to_another_posterior_lie_both_ends_and_the_middle():
     a, b = (Gaussian(torch.randn(6, L), torch.randn(6, L)) for _ in range(2))
     for p, q in ((a, b), (FlowPosterior(a, flow, h[0]), FlowPosterior(b, flow, h[1]))):
         noise = torch.randn(6, L)
-        torch.testing.assert_close(p.towards(q, torch.tensor(0.0)).sample(noise), p.sample(noise))
-        torch.testing.assert_close(p.towards(q, torch.tensor(1.0)).sample(noise), q.sample(noise))
+        torch.testing.assert_close(p.interpolate(q, torch.tensor(0.0)).sample(noise), p.sample(noise))
+        torch.testing.assert_close(p.interpolate(q, torch.tensor(1.0)).sample(noise), q.sample(noise))
     torch.testing.assert_close(
-        a.towards(b, torch.tensor(0.5)).log_std.exp().square(), (a.log_std.exp() * b.log_std.exp())
+        a.interpolate(b, torch.tensor(0.5)).log_std.exp().square(), (a.log_std.exp() * b.log_std.exp())
     )
-    each = a.towards(b, torch.tensor([0.0, 1, 0, 1, 0, 1])[:, None])
+    each = a.interpolate(b, torch.tensor([0.0, 1, 0, 1, 0, 1])[:, None])
     torch.testing.assert_close(each.mean, torch.where(torch.arange(6)[:, None] % 2 == 0, a.mean, b.mean))
 
 
 def test_codes_mix_as_points_and_count_as_the_nearer():
     a, b = (Codes(torch.full((1, 2, 3), v), torch.full((1, 3), int(v)), 4) for v in (0.0, 3.0))
-    mixed = a.towards(b, torch.tensor([0.2, 0.5, 0.9]).view(1, 1, 3))
+    mixed = a.interpolate(b, torch.tensor([0.2, 0.5, 0.9]).view(1, 1, 3))
     torch.testing.assert_close(mixed.mean[0, 0], torch.tensor([0.6, 1.5, 2.7]))
     assert mixed.numbers.tolist() == [[0, 3, 3]]

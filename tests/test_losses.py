@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from workbench.nn.losses import SCALES, magnitudes, spectral_distance, stress
+from workbench.nn.losses import SCALES, distance_matching, magnitudes, spectral_distance
 
 
 @pytest.fixture(scope="module")
@@ -63,21 +63,21 @@ def test_unequal_shapes_are_refused(clip):
 def test_stress_is_zero_for_a_space_that_is_turned_and_scaled_and_falls_as_distances_agree():
     d = torch.randn(12, 5, generator=torch.Generator().manual_seed(0))
     turn = torch.linalg.qr(torch.randn(5, 5, generator=torch.Generator().manual_seed(1)))[0]
-    assert stress(3 * d @ turn, d) < 1e-10
+    assert distance_matching(3 * d @ turn, d) < 1e-10
     other = torch.randn(12, 7, generator=torch.Generator().manual_seed(2))
-    far, near = stress(other, d), stress(torch.cat([d, 0.3 * other], 1), d)
+    far, near = distance_matching(other, d), distance_matching(torch.cat([d, 0.3 * other], 1), d)
     assert 0 < near < 0.3 * far
     z = other.clone().requires_grad_(True)
     optimiser = torch.optim.Adam([z], 0.05)
     for _ in range(200):
         optimiser.zero_grad()
-        stress(z, d).backward()
+        distance_matching(z, d).backward()
         optimiser.step()
-    assert stress(z, d) < 0.1 * far
-    assert stress(z[:1], d[:1]) == 0  # one clip has no distances
+    assert distance_matching(z, d) < 0.1 * far
+    assert distance_matching(z[:1], d[:1]) == 0  # one clip has no distances
 
 
 def test_stress_is_finite_for_clips_that_are_the_same():
     z = torch.zeros(4, 3, requires_grad=True)
-    stress(z, torch.ones(4, 2)).backward()
+    distance_matching(z, torch.ones(4, 2)).backward()
     assert torch.isfinite(z.grad).all()

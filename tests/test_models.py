@@ -6,6 +6,7 @@ import inspect
 import json
 
 import pytest
+import safetensors.torch
 import torch
 from conftest import spoilt
 
@@ -59,8 +60,8 @@ def test_each_parameter_gets_a_gradient_in_some_stage(family):
         for step in range(2):  # what starts at zero hides what lies behind it for one step
             model.zero_grad()
             total = sum(stage.losses(b, step).values())
-            if stage.critic is not None:
-                total = total + stage.critic.loss(*stage.pair(b, step))
+            if stage.discriminator is not None:
+                total = total + stage.discriminator.loss(*stage.pair(b, step))
             total.backward()
             reached |= {n for n, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
             with torch.no_grad():
@@ -92,12 +93,12 @@ def test_a_perceptual_weight_brings_latents_as_near_as_sounds_are(family):
     optimiser = torch.optim.Adam(model.encoder.parameters(), 3e-3)
     for _ in range(30):
         losses = stage.losses(batch(model, 8), stage.steps)
-        found.append(losses["stress"].item())
+        found.append(losses["distance matching"].item())
         optimiser.zero_grad()
-        (stage.weights["stress"] * losses["stress"]).backward()
+        (stage.weights["distance matching"] * losses["distance matching"]).backward()
         optimiser.step()
     assert found[-1] < 0.5 * found[0]
-    assert "stress" not in tiny(family).stages()[0].weights
+    assert "distance matching" not in tiny(family).stages()[0].weights
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -110,6 +111,21 @@ def test_save_and_load_keep_every_bit(family, tmp_path):
         assert torch.equal(value, again.state_dict()[name]), name
     z = model.encode(batch(model).x)
     assert torch.equal(model.render(z), again.render(z))
+
+
+@pytest.mark.parametrize("family", ["wave", "mel", "wae"])
+def test_a_model_of_an_earlier_version_is_loaded_under_the_names_of_today(family, tmp_path):
+    model = tiny(family)
+    model.save(tmp_path)
+    settings = json.loads((tmp_path / "settings.json").read_text())
+    own = settings["settings"]
+    own["critic"] = own.pop("discriminator")
+    (tmp_path / "settings.json").write_text(json.dumps({**settings, "version": 2}))
+    weights = safetensors.torch.load_file(tmp_path / "model.safetensors")
+    old = {name.replace("discriminator.", "critic.", 1): value for name, value in weights.items()}
+    assert set(old) != set(weights)
+    safetensors.torch.save_file(old, tmp_path / "model.safetensors")
+    assert autoencoder.load(tmp_path).fingerprint() == model.fingerprint()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -211,7 +227,7 @@ def test_a_folder_without_a_model_or_of_another_version_is_a_sentence(tmp_path):
     tiny("frame").save(tmp_path)
     saved = json.loads((tmp_path / "settings.json").read_text())
     (tmp_path / "settings.json").write_text(json.dumps({**saved, "version": 0}))
-    with pytest.raises(ValueError, match=f"version 0, this workbench reads {autoencoder.VERSION}"):
+    with pytest.raises(ValueError, match=f"version 0, this workbench reads 2, {autoencoder.VERSION}"):
         autoencoder.load(tmp_path)
 
 

@@ -260,7 +260,7 @@ def test_of_a_sweep_only_whole_folds_are_collected_and_no_path_of_the_machine(co
     assert len(kept) == 24 and set(kept.seed) == {0} and set(kept.store) == {"stores/tiny"}
     assert all(run.startswith("runs/small/0") for run in kept.run)
     made = "".join(p.read_text("utf-8") for p in (folder / "home" / "figures" / "small").iterdir())
-    assert str(folder) not in made and thesis.told(folder / "home" / "figures" / "small")["of"]["runs"] == 6
+    assert str(folder) not in made and thesis.read_provenance(folder / "home" / "figures" / "small")["of"]["runs"] == 6
     floors = pd.read_csv(folder / "home" / "figures" / "small" / "floors.csv").set_index("number")
     assert set(floors.index) == set(flows.MEASURES) and (floors.low <= floors.value).all() and floors.n.min() > 20
 

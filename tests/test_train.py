@@ -50,7 +50,7 @@ def test_a_run_leaves_a_model_a_log_and_scalars(trained, clips):
     assert model.sample(3, label="kick").shape == (3, 1, clips.length)
     table = training.read_log(trained / "log.jsonl")
     assert {"autoencode", "adversarial", "prior"} == set(table.stage)
-    assert {"distance", "kl", "nats", "critic", "nll", "rise", "active"} <= set(table.name)
+    assert {"distance", "kl", "nats", "discriminator", "nll", "rise", "active"} <= set(table.name)
     distance = (
         table[(table.stage == "autoencode") & (table.split == "valid") & (table.name == "distance")]
         .sort_values("step")

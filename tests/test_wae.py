@@ -6,7 +6,7 @@ import torch
 
 from workbench import autoencoder, models, runs, training
 from workbench.latent.conditions import probes
-from workbench.models.wae import LatentCritic, discrepancy
+from workbench.models.wae import LatentDiscriminator, discrepancy
 from workbench.nn.noise import keyed_noise
 from workbench.widgets.instrument import Instrument
 
@@ -37,19 +37,19 @@ def test_a_joint_discrepancy_finds_what_is_told_of_labels_where_all_together_are
     assert float(discrepancy(telling, other, c)) > 0.03
 
 
-def test_a_critic_answers_each_question_where_something_is_known():
+def test_a_discriminator_answers_each_question_where_something_is_known():
     torch.manual_seed(0)
-    critic = LatentCritic(2, [[0, 1], [2, 3, 4]], 8)
+    discriminator = LatentDiscriminator(2, [[0, 1], [2, 3, 4]], 8)
     c = torch.tensor([[1.0, 0, 0, 1, 0], [0, 1, 0, 0, 0], [0, 1, 0, 0, 1]])
     z = torch.randn(3, 2)
-    each = critic.cross_entropy(z, torch.cat([c[:, :2], 0 * c[:, 2:]], 1), False)
-    both = critic.cross_entropy(z, c, False)
-    notes = critic.cross_entropy(z[[0, 2]], torch.cat([0 * c[:, :2], c[:, 2:]], 1)[[0, 2]], False)
+    each = discriminator.cross_entropy(z, torch.cat([c[:, :2], 0 * c[:, 2:]], 1), False)
+    both = discriminator.cross_entropy(z, c, False)
+    notes = discriminator.cross_entropy(z[[0, 2]], torch.cat([0 * c[:, :2], c[:, 2:]], 1)[[0, 2]], False)
     torch.testing.assert_close(both, (each + notes) / 2)
-    assert critic.cross_entropy(z, 0 * c, False) == 0
-    answers = critic.net(z)[:, :2].log_softmax(1)
+    assert discriminator.cross_entropy(z, 0 * c, False) == 0
+    answers = discriminator.net(z)[:, :2].log_softmax(1)
     alike = -(answers.mean(1) * torch.tensor([0.5, 0.25, 0.25])).sum()  # the rare label counts as much as the other
-    torch.testing.assert_close(critic.cross_entropy(z, torch.cat([c[:, :2], 0 * c[:, 2:]], 1), True), alike)
+    torch.testing.assert_close(discriminator.cross_entropy(z, torch.cat([c[:, :2], 0 * c[:, 2:]], 1), True), alike)
 
 
 def test_the_start_tells_nothing_of_labels_in_proportion_and_the_decoder_says_it(clips):

@@ -18,7 +18,7 @@ from workbench import saved
 from workbench.data import Clips
 from workbench.errors import UsageError
 from workbench.files import whole, write_json
-from workbench.nn.discriminators import Critic
+from workbench.nn.discriminators import Discriminator
 from workbench.nn.noise import keyed_noise
 from workbench.nn.posteriors import Posterior
 from workbench.nn.priors import Prior
@@ -43,21 +43,21 @@ class Batch:
 
     x: (B, 1, T) clips in [-1, 1], or what the stage's `prepare` made of them · c: (B, C) context or None ·
     index: (B,) numbers of the clips in their store · gain: (B,) what normalisation removed · seed: of the run ·
-    heard: (B, D) what the ear measures, `descriptors.NAMES`, in standard deviations of the training clips
+    descriptors: (B, D) acoustic descriptors, `descriptors.NAMES`, in standard deviations of the training clips
     """
 
     def __init__(
-        self, x: Tensor, c: Tensor | None, index: Tensor, gain: Tensor, seed: int = 0, heard: Tensor | None = None
+        self, x: Tensor, c: Tensor | None, index: Tensor, gain: Tensor, seed: int = 0, descriptors: Tensor | None = None
     ):
-        self.x, self.c, self.index, self.gain, self.seed, self.heard = x, c, index, gain, seed, heard
+        self.x, self.c, self.index, self.gain, self.seed, self.descriptors = x, c, index, gain, seed, descriptors
 
     def noise(self, step: int, *size: int) -> Tensor:
         """Standard normal (B, *size), keyed by (seed, step, clip): the same whatever the batch's company."""
         return keyed_noise([self.seed, step], self.index.tolist(), *size).to(self.x.device)
 
     def to(self, device: torch.device) -> "Batch":
-        c, heard = (None if v is None else v.to(device) for v in (self.c, self.heard))
-        return Batch(self.x.to(device), c, self.index.to(device), self.gain.to(device), self.seed, heard)
+        c, d = (None if v is None else v.to(device) for v in (self.c, self.descriptors))
+        return Batch(self.x.to(device), c, self.index.to(device), self.gain.to(device), self.seed, d)
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Stage:
     losses: (batch, step) -> named, unweighted scalars · weights: of each loss, numbers or schedules of the step ·
     trains: submodules with gradients; the rest is frozen and in eval mode · prepare: called as (training clips, True)
     and then (validation clips, False); what it returns (N, ...) takes the place of the audio in `Batch.x` · pair: what
-    the critic compares, (real, fake) · monitor: the held-out loss whose best weights are kept, None to keep the last ·
+    the discriminator compares, (real, fake) · monitor: the held-out loss whose best weights are kept, None to keep the last ·
     patience: validations without improvement before the stage ends, None for never · healthy: where held-out losses of
     a good run end up, for the eye
     """
@@ -86,8 +86,8 @@ class Stage:
     validations: int = 10
     patience: int | None = None
     prepare: Callable[[Clips, bool], Tensor | None] | None = None
-    critic: Critic | None = None
-    critic_every: int = 1
+    discriminator: Discriminator | None = None
+    discriminator_every: int = 1
     pair: Callable[[Batch, int], tuple[Tensor, Tensor]] | None = None
     healthy: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
@@ -335,7 +335,11 @@ def load(folder: Path) -> Autoencoder:
             "train the model again."
         ) from error
     try:
-        model.load_state_dict(safetensors.torch.load_file(folder / saved.WEIGHTS))
+        weights = safetensors.torch.load_file(folder / saved.WEIGHTS)
+        parts = {name: name.partition(".") for name in weights}
+        model.load_state_dict(
+            {what.renamed.get(part, part) + dot + rest: weights[name] for name, (part, dot, rest) in parts.items()}
+        )
     except (RuntimeError, safetensors.SafetensorError) as error:
         said = str(error).splitlines()[:2][-1].strip()
         raise UsageError(

@@ -4,6 +4,7 @@ __all__ = ["VERSION", "Saved", "clips_of", "fits", "read", "store_of"]
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,16 +14,21 @@ from workbench.errors import UsageError
 from workbench.files import read_json
 from workbench.runs.parameters import families
 
-VERSION = 2  # of the saved settings; a change that old files do not survive raises it (2: mixture below the flow)
+VERSION = 3  # of the saved settings; a change that old files do not survive raises it (2: mixture below the flow)
+RENAMED = {2: {"critic": "discriminator"}}  # by version: settings and parts of models that had another name then
 SETTINGS, WEIGHTS = "settings.json", "model.safetensors"
 
 
 @dataclass(frozen=True)
 class Saved:
-    """The family of a saved model and the settings that it is built of: length, rate and labels, and its own."""
+    """The family of a saved model and the settings that it is built of: length, rate and labels, and its own.
+
+    renamed: parts of the model that have another name now, {then: now}
+    """
 
     family: str
     settings: dict
+    renamed: Mapping[str, str]
 
 
 def read(folder) -> Saved:
@@ -34,18 +40,20 @@ def read(folder) -> Saved:
             f"{folder} holds no trained model ({SETTINGS} and {WEIGHTS}); train one with `workbench run train`."
         )
     found = read_json(path, then="bring back a whole copy, or train the model again")
-    if (version := found.get("version")) != VERSION:
+    version, family, settings = (found.get(name) for name in ("version", "family", "settings"))
+    if version != VERSION and version not in RENAMED:
+        known = ", ".join(map(str, [*RENAMED, VERSION]))
         raise UsageError(
-            f"The model in {folder} has settings of version {version}, this workbench reads {VERSION}; train it again."
+            f"The model in {folder} has settings of version {version}, this workbench reads {known}; train it again."
         )
-    family, settings = found.get("family"), found.get("settings")
     if family not in families():
         raise UsageError(
             f"The model in {folder} is of the family {family!r}, and known are {', '.join(families())}: bring back the file of "
             "that family into workbench/models, or train the model again."
         )
     kinds = {"length": int, "rate": int, "labels": list, "conditional": bool}
-    known = settings if isinstance(settings, dict) else {}
+    names = RENAMED.get(version, {})
+    known = {names.get(key, key): value for key, value in settings.items()} if isinstance(settings, dict) else {}
     wrong = [name for name, kind in kinds.items() if type(known.get(name)) is not kind]
     if wrong or min(known["length"], known["rate"]) < 1 or not all(isinstance(label, str) for label in known["labels"]):
         said = ", ".join(f"{name} {known.get(name)!r:.60}" for name in wrong or kinds)
@@ -54,7 +62,7 @@ def read(folder) -> Saved:
         raise UsageError(
             f"The weights in {folder} are damaged ({WEIGHTS} {why}): copy them again, or train the model again."
         )
-    return Saved(family, known)
+    return Saved(family, known, names)
 
 
 def torn(path: Path) -> str:

@@ -24,7 +24,7 @@ from workbench.errors import UsageError
 from workbench.files import whole, write_json
 from workbench.plots import export
 
-__all__ = ["Step", "Steps", "digest", "keep", "macros", "made_of", "told"]
+__all__ = ["Step", "Steps", "digest", "keep", "macros", "made_of", "read_provenance"]
 
 PROVENANCE = "provenance.json"
 WIDTH = 15.0  # cm, of text and figures: what is drawn at ten points is printed at ten points
@@ -110,7 +110,7 @@ def keep(
     write_json(folder / PROVENANCE, record)
 
 
-def told(folder: Path) -> dict:
+def read_provenance(folder: Path) -> dict:
     """The provenance of the tables in a folder; {} where there is none."""
     import json
 
@@ -156,7 +156,7 @@ class Steps:
     def wrong(self, need: str) -> str:
         """Why a table cannot be used, or nothing."""
         path = self.home / "figures" / need
-        record = told(path.parent)
+        record = read_provenance(path.parent)
         again = f"; make it again by: {record['command']}" if record else ""
         shown = f"figures/{need}"
         if not path.is_file():
@@ -189,7 +189,7 @@ class Steps:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as arrays:
                 return dict(arrays)
-        return told(path.parent)
+        return read_provenance(path.parent)
 
     def build(self) -> list[Path]:
         """Make everything, figures by one browser; what of figures/*.pdf and thesis/generated no step makes is removed."""

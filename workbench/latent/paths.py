@@ -209,7 +209,7 @@ def weighted(model: Autoencoder, a: Tensor, b: Tensor, t: Tensor, seed: int = 0)
     """
 
     def mixed(x: Tensor, y: Tensor, w: Tensor, noise: Tensor) -> Tensor:
-        return model.posterior(x).towards(model.posterior(y), w).sample(noise)
+        return model.posterior(x).interpolate(model.posterior(y), w).sample(noise)
 
     shape = model.batched(model.encode, a[:1]).shape[1:]
     return model.batched(mixed, a, b, t.view(len(t), 1, -1), keyed_noise([seed, 6], range(len(t)), *shape))

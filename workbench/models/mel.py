@@ -12,8 +12,8 @@ from workbench.data import Clips
 from workbench.errors import UsageError
 from workbench.models._settings import complete
 from workbench.nn.blocks import Parts, Vocoder, divisors, halving, principal_components, seen
-from workbench.nn.discriminators import SpectralCritic
-from workbench.nn.losses import spectral_distance, stress
+from workbench.nn.discriminators import SpectralDiscriminator
+from workbench.nn.losses import distance_matching, spectral_distance
 from workbench.nn.posteriors import Gaussian, Posterior, kl
 from workbench.nn.priors import prior
 from workbench.nn.representations import Mel as Picture
@@ -179,7 +179,7 @@ class Mel(Autoencoder):
             nn.Linear(self.timbre, 64), nn.LeakyReLU(0.2), nn.Linear(64, 64), nn.LeakyReLU(0.2), nn.Linear(64, 1)
         )
         self.prior = None if series else prior(s["prior"], self.latent, len(self.labels), **s["flow"])
-        self.critic = SpectralCritic(channels=s["critic"])
+        self.discriminator = SpectralDiscriminator(channels=s["discriminator"])
 
     def posterior_of(self, h: Tensor, c: Tensor | None = None) -> Posterior:
         mean, log_std, loud = h.split([self.timbre, self.timbre, 1], 1)
@@ -223,7 +223,11 @@ class Mel(Autoencoder):
             wanted = self.encoder.picture(batch.x)
             made = self.decoder.picture(z, batch.c if self.context_spec else None)
             nats, floored = kl(posterior, z)
-            alike = {"stress": stress(posterior.mean[:, : self.timbre], batch.heard)} if s["perceptual"] else {}
+            alike = (
+                {"distance matching": distance_matching(posterior.mean[:, : self.timbre], batch.descriptors)}
+                if s["perceptual"]
+                else {}
+            )
             return {
                 "error": F.l1_loss(made, wanted) / wanted.mean(),
                 "kl": floored / (z.shape[2] if z.dim() == 3 else 1),
@@ -246,7 +250,7 @@ class Mel(Autoencoder):
 
         def vocode(batch: Batch, step: int) -> dict[str, Tensor]:
             y = heard(batch, step)
-            score, features = self.critic.judge(batch.x, y)
+            score, features = self.discriminator.generator_losses(batch.x, y)
             return {"distance": spectral_distance(batch.x, y, overlap=2).mean(), "score": score, "features": features}
 
         weights = {
@@ -260,7 +264,7 @@ class Mel(Autoencoder):
                 "autoencode",
                 steps["autoencode"],
                 autoencode,
-                weights | ({"stress": s["perceptual"]} if s["perceptual"] else {}),
+                weights | ({"distance matching": s["perceptual"]} if s["perceptual"] else {}),
                 ("encoder", "decoder", "probe"),
                 batch_size=s["batch_size"],
                 monitor=None,  # the best probe would be the worst latent
@@ -276,7 +280,7 @@ class Mel(Autoencoder):
                 batch_size=s["batch_size"],
                 monitor=None,
                 healthy={"distance": (0.4, 0.9)},
-                critic=self.critic,
+                discriminator=self.discriminator,
                 pair=lambda batch, step: (batch.x, heard(batch, step)),
             ),
             *(() if self.prior is None else (self.prior_stage(steps["prior"]),)),
@@ -299,7 +303,7 @@ DEFAULTS = {
     "weight": 0.1,
     "prior": "realnvp",
     "flow": {},
-    "critic": 16,
+    "discriminator": 16,
     "start": "data",
     "beta": 3e-4,
     "warmup": 200,
@@ -318,7 +322,7 @@ PRESETS = {
         "decoder": (16, 16),
         "vocoder": 16,
         "iterations": 1,
-        "critic": 4,
+        "discriminator": 4,
         "batch_size": 8,
         "flow": {"layers": 2, "hidden": 16},
         "steps": {"autoencode": 30, "vocoder": 4, "prior": 100},
@@ -329,7 +333,7 @@ PRESETS = {
         "encoder": (512, 512, 512),
         "decoder": (512, 512, 512),
         "vocoder": 512,
-        "critic": 32,
+        "discriminator": 32,
         "batch_size": 32,
         "flow": {"layers": 8, "hidden": 256},
         "steps": {"autoencode": 60_000, "vocoder": 200_000, "prior": 10_000},
@@ -354,7 +358,7 @@ def build(*, length: int, rate: int, labels: Sequence[str] = (), **settings) -> 
         invariance: scale of the probe's reversed gradient, reached after `warmup` steps; weight: of its loss. 0 for a model
             that leaves loudness in the latent.
         perceptual: weight of the difference between distances of latents and of what the ear measures.
-        beta: weight of the divergence in nats per clip (or per latent of a series). score, features: weights of the critic's.
+        beta: weight of the divergence in nats per clip (or per latent of a series). score, features: weights of the discriminator's.
         prior: one of nn.priors.PRIORS, for whole clips. start: "data" (principal components) or "random".
     """
     return Mel({"length": length, "rate": rate, "labels": tuple(labels), **complete("mel", DEFAULTS, settings)})

@@ -11,7 +11,7 @@ from workbench.autoencoder import Autoencoder, Batch, Stage, ramp
 from workbench.data import Clips
 from workbench.models._settings import complete
 from workbench.nn.blocks import principal_components, seen
-from workbench.nn.losses import spectral_distance, stress
+from workbench.nn.losses import distance_matching, spectral_distance
 from workbench.nn.posteriors import Gaussian, Posterior, kl
 from workbench.nn.priors import prior
 from workbench.nn.representations import STFT, frames_of
@@ -150,7 +150,9 @@ class Stft(Autoencoder):
                 made = self.decoder.spectrogram(z.float(), batch.c if self.context_spec else None)
                 y = self.decoder.stft.inverse(made) * self.decoder.fade
             nats, floored = kl(posterior, z, s["free_bits"])
-            told = {"stress": stress(posterior.mean, batch.heard)} if s["perceptual"] else {}
+            told = (
+                {"distance matching": distance_matching(posterior.mean, batch.descriptors)} if s["perceptual"] else {}
+            )
             return {
                 "distance": spectral_distance(batch.x, y, overlap=2).mean(),
                 "complex": (compressed(made) - wanted).square().sum() / wanted.square().sum(),
@@ -166,7 +168,7 @@ class Stft(Autoencoder):
                 "autoencode",
                 steps["autoencode"],
                 losses,
-                weights | ({"stress": s["perceptual"]} if s["perceptual"] else {}),
+                weights | ({"distance matching": s["perceptual"]} if s["perceptual"] else {}),
                 ("encoder", "decoder"),
                 batch_size=s["batch_size"],
                 healthy={"distance": (0.4, 0.9), "nats": (25, 110)},

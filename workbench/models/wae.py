@@ -13,8 +13,8 @@ from workbench.data import Clips
 from workbench.errors import UsageError
 from workbench.models._settings import complete
 from workbench.nn.blocks import Vocoder, halving, principal_components, seen, some
-from workbench.nn.discriminators import Critic
-from workbench.nn.losses import stress
+from workbench.nn.discriminators import Discriminator
+from workbench.nn.losses import distance_matching
 from workbench.nn.noise import keyed_noise
 from workbench.nn.posteriors import Gaussian, Posterior
 from workbench.nn.priors import prior
@@ -60,7 +60,7 @@ class GriffinLim(nn.Module):
         return self.mel.stft.inverse(self.mel.stft.agree(s, self.iterations))
 
 
-class LatentCritic(Critic):
+class LatentDiscriminator(Discriminator):
     """Tells from z (B, L) what the context c (B, C) says: the latent discriminator of Fader networks (Lample et al., 2017,
     https://arxiv.org/abs/1706.00409).
 
@@ -79,7 +79,7 @@ class LatentCritic(Critic):
         )
 
     def cross_entropy(self, z: Tensor, c: Tensor, anything: bool) -> Tensor:
-        """Mean cross-entropy of the critic's answers with c, or with any answer alike, over what is known; each answer counts the same."""
+        """Mean cross-entropy of the discriminator's answers with c, or with any answer alike, over what is known; each answer counts the same."""
         losses, answers = [], self.net(z)
         for group in self.groups:
             known = c[:, group].sum(1) > 0
@@ -178,7 +178,7 @@ class Wae(Autoencoder):
 
     Assisted sound sample generation with musical conditioning in adversarial auto-encoders (Bitton et al., 2019,
     https://arxiv.org/abs/1904.06215): latents are drawn to N(0, I) by their discrepancy, and what the decoder is told anyway is
-    kept out of them, as its answer to that would be ignored otherwise: by a critic of latents, which they confuse, and by a
+    kept out of them, as its answer to that would be ignored otherwise: by a discriminator of latents, which they confuse, and by a
     discrepancy that is taken of latents together with contexts.
     """
 
@@ -198,7 +198,9 @@ class Wae(Autoencoder):
         self.decoder = Decoder(voice, s["mels"], frames, self.latent, context, s["decoder"], s["style"])
         kinds = self.context_kinds
         groups = [[i for i, k in enumerate(kinds) if k == kind] for kind in dict.fromkeys(kinds)]
-        self.critic = LatentCritic(self.latent, groups, s["critic"]) if s["adversary"] and groups else None
+        self.discriminator = (
+            LatentDiscriminator(self.latent, groups, s["discriminator"]) if s["adversary"] and groups else None
+        )
         self.prior = prior(s["prior"], self.latent, len(self.labels), **s["flow"])
 
     def posterior_of(self, h: Tensor, c: Tensor | None = None) -> Posterior:
@@ -250,10 +252,10 @@ class Wae(Autoencoder):
                 "error": F.l1_loss(made, wanted) / wanted.mean(),
                 "discrepancy": discrepancy(z, normal, batch.c if s["joint"] and self.context_spec else None),
             }
-            if self.critic is not None:
-                losses["adversary"] = self.critic.cross_entropy(z, batch.c, anything=True)
+            if self.discriminator is not None:
+                losses["adversary"] = self.discriminator.cross_entropy(z, batch.c, anything=True)
             if s["perceptual"]:
-                losses["stress"] = stress(z, batch.heard)
+                losses["distance matching"] = distance_matching(z, batch.descriptors)
             return losses
 
         def pair(batch: Batch, step: int) -> tuple[Tensor, Tensor]:
@@ -261,10 +263,10 @@ class Wae(Autoencoder):
                 return latents(batch, step), batch.c
 
         weights = {"error": 1.0, "discrepancy": s["discrepancy"]}
-        if self.critic is not None:
+        if self.discriminator is not None:
             weights["adversary"] = ramp(s["adversary"], max(steps["autoencode"] // 2, 1))
         if s["perceptual"]:
-            weights["stress"] = s["perceptual"]
+            weights["distance matching"] = s["perceptual"]
         first = Stage(
             "autoencode",
             steps["autoencode"],
@@ -272,11 +274,11 @@ class Wae(Autoencoder):
             weights,
             ("encoder", "decoder"),
             batch_size=s["batch_size"],
-            monitor=None,  # the critic's answers have no best
+            monitor=None,  # the discriminator's answers have no best
             healthy={"error": (0.25, 0.6), "discrepancy": (-0.01, 0.02)},
             prepare=self.start_from_data,
-            critic=self.critic,
-            pair=None if self.critic is None else pair,
+            discriminator=self.discriminator,
+            pair=None if self.discriminator is None else pair,
         )
         return first, self.prior_stage(steps["prior"])
 
@@ -292,7 +294,7 @@ DEFAULTS = {
     "noise": 0.05,
     "conditional": True,
     "adversary": 0.3,
-    "critic": 64,
+    "discriminator": 64,
     "discrepancy": 20.0,
     "joint": True,
     "perceptual": 0.0,
@@ -312,7 +314,7 @@ PRESETS = {
         "encoder": (16, 16),
         "decoder": (16, 16),
         "style": 16,
-        "critic": 16,
+        "discriminator": 16,
         "iterations": 2,
         "batch_size": 8,
         "flow": {"layers": 2, "hidden": 16},
@@ -323,7 +325,7 @@ PRESETS = {
         "encoder": (512, 512, 512),
         "decoder": (512, 512, 512),
         "style": 256,
-        "critic": 256,
+        "discriminator": 256,
         "batch_size": 128,
         "flow": {"layers": 8, "hidden": 256},
         "steps": {"autoencode": 60_000, "prior": 10_000},
@@ -349,7 +351,7 @@ def build(
         n_fft, hop, mels: of the picture. encoder, decoder: channels; each layer halves or doubles time. style: size of the
             embedding that modulates. iterations: of Griffin-Lim. vocoder: the run of a model that has one, for speed.
         conditional: the decoder sees label and attributes. attributes: which; `for_clips` takes all that the store knows.
-        adversary: weight of the latent critic's confusion, reached halfway, 0 for none; critic: its width.
+        adversary: weight of the latent discriminator's confusion, reached halfway, 0 for none; discriminator: its width.
         discrepancy: weight of that from N(0, I); joint: of latents and contexts together, not of latents alone.
         perceptual: weight of the difference between distances of latents and of what the ear measures.
         prior: one of nn.priors.PRIORS. start: "data" (principal components) or "random".

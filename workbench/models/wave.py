@@ -13,9 +13,9 @@ from workbench.data import Clips
 from workbench.errors import UsageError
 from workbench.models._settings import complete
 from workbench.nn.blocks import Parts, Residual, divisors, down, principal_components, seen, up
-from workbench.nn.discriminators import SpectralCritic
+from workbench.nn.discriminators import SpectralDiscriminator
 from workbench.nn.flows import Flow
-from workbench.nn.losses import spectral_distance, stress
+from workbench.nn.losses import distance_matching, spectral_distance
 from workbench.nn.posteriors import FlowPosterior, Gaussian, Posterior, kl
 from workbench.nn.priors import prior
 from workbench.nn.representations import PQMF, STFT
@@ -172,7 +172,7 @@ class Wave(Autoencoder):
             Flow("realnvp", self.latent, flow_features, layers=4, hidden=64) if flow_features else None
         )
         self.prior = prior(s["prior"], self.latent, len(self.labels), **s["flow"])
-        self.critic = SpectralCritic(channels=s["critic"])
+        self.discriminator = SpectralDiscriminator(channels=s["discriminator"])
 
     def posterior_of(self, h: Tensor, c: Tensor | None = None) -> Posterior:
         mean, log_std = h[:, : 2 * self.latent].chunk(2, dim=1)
@@ -207,16 +207,18 @@ class Wave(Autoencoder):
         def autoencode(batch: Batch, step: int) -> dict[str, Tensor]:
             posterior, z, y = draw(batch, step)
             nats, floored = kl(posterior, z, s["free_bits"])
-            told = {"stress": stress(posterior.mean, batch.heard)} if s["perceptual"] else {}
+            told = (
+                {"distance matching": distance_matching(posterior.mean, batch.descriptors)} if s["perceptual"] else {}
+            )
             return {"distance": spectral_distance(batch.x, y, overlap=2).mean(), "kl": floored, "nats": nats, **told}
 
         def adversarial(batch: Batch, step: int) -> dict[str, Tensor]:
             y = draw(batch, step)[2]
-            score, features = self.critic.judge(batch.x, y)
+            score, features = self.discriminator.generator_losses(batch.x, y)
             return {"distance": spectral_distance(batch.x, y, overlap=2).mean(), "score": score, "features": features}
 
         encode = ("encoder", "decoder") + (("posterior_flow",) if self.posterior_flow is not None else ())
-        perceptual = {"stress": s["perceptual"]} if s["perceptual"] else {}
+        perceptual = {"distance matching": s["perceptual"]} if s["perceptual"] else {}
         size = s["batch_size"]
         return (
             Stage(
@@ -240,7 +242,7 @@ class Wave(Autoencoder):
                 batch_size=size,
                 monitor=None,
                 healthy={"distance": (0.4, 0.85)},
-                critic=self.critic,
+                discriminator=self.discriminator,
                 pair=lambda batch, step: (batch.x, draw(batch, step)[2]),
             ),
             self.prior_stage(steps["prior"]),
@@ -258,7 +260,7 @@ DEFAULTS = {
     "posterior": "gaussian",
     "prior": "realnvp",
     "flow": {},
-    "critic": 16,
+    "discriminator": 16,
     "start": "data",
     "beta": 1e-3,
     "warmup": 100,
@@ -273,7 +275,7 @@ PRESETS = {
         "latent": 8,
         "encoder": (8, 8, 16, 16, 16),
         "decoder": (16, 16, 8, 8),
-        "critic": 4,
+        "discriminator": 4,
         "batch_size": 8,
         "flow": {"layers": 2, "hidden": 16},
         "steps": {"autoencode": 30, "adversarial": 4, "prior": 100},
@@ -283,7 +285,7 @@ PRESETS = {
         "latent": 128,
         "encoder": (64, 128, 256, 384, 512),
         "decoder": (512, 384, 256, 128),
-        "critic": 32,
+        "discriminator": 32,
         "batch_size": 32,
         "flow": {"layers": 8, "hidden": 256},
         "adversarial_lr": 2e-4,
@@ -310,7 +312,7 @@ def build(*, length: int, rate: int, labels: Sequence[str] = (), **settings) -> 
         posterior: "gaussian" or "flow". prior: one of nn.priors.PRIORS. flow: layers, hidden, dropout of its flow.
         beta: weight of the divergence in nats per clip, reached after `warmup` steps; free_bits: nats per latent.
         perceptual: weight of the difference between distances of latents and of what the ear measures.
-        adversarial_lr: learning rate of the adversarial stage, for decoder and critic.
+        adversarial_lr: learning rate of the adversarial stage, for decoder and discriminator.
         start: "data" (principal components) or "random". steps: of each stage; 0 leaves a stage out.
     """
     return Wave({"length": length, "rate": rate, "labels": tuple(labels), **complete("wave", DEFAULTS, settings)})

@@ -73,7 +73,7 @@ class Vocoder(nn.Module):
 
     Residual convolutions along time say what a band's mean hides of the magnitudes, and predict phases, as numbers added to
     those of fixed noise, which some steps of Griffin-Lim bring to agree; the inverse STFT does the rest, as in Vocos (Siuzdak,
-    2023, https://arxiv.org/abs/2306.00814). It is meant to be trained against a critic, as MelGAN is (Kumar et al., 2019,
+    2023, https://arxiv.org/abs/2306.00814). It is meant to be trained against a discriminator, as MelGAN is (Kumar et al., 2019,
     https://arxiv.org/abs/1910.06711), whose upsampling by transposed convolutions takes days to learn what an STFT knows.
     """
 

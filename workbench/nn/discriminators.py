@@ -1,4 +1,4 @@
-"""Critics (discriminators), and the distance between their features."""
+"""Discriminators, and the distance between their features."""
 
 import abc
 from collections.abc import Sequence
@@ -9,18 +9,18 @@ from torch import Tensor, nn
 
 from workbench.nn.representations import STFT
 
-__all__ = ["Critic", "SpectralCritic", "feature_distance"]
+__all__ = ["Discriminator", "SpectralDiscriminator", "feature_distance"]
 
 
-class Critic(nn.Module, abc.ABC):
-    """Tells real from made; training steps it in turn with what it judges."""
+class Discriminator(nn.Module, abc.ABC):
+    """Tells real clips from made ones; training steps it in turn with the generator."""
 
     @abc.abstractmethod
     def loss(self, real: Tensor, fake: Tensor) -> Tensor:
-        """What the critic itself minimises."""
+        """What the discriminator itself minimises."""
 
 
-class SpectralCritic(Critic):
+class SpectralDiscriminator(Discriminator):
     """Small 2-D convolutions over the complex STFT at several resolutions, trained with the hinge loss.
 
     Multi-scale STFT discriminator after Défossez et al., 2022 (EnCodec), https://arxiv.org/abs/2210.13438
@@ -56,8 +56,8 @@ class SpectralCritic(Critic):
         pairs = zip(self(real), self(fake), strict=True)
         return sum(F.relu(1 - r[-1]).mean() + F.relu(1 + f[-1]).mean() for r, f in pairs) / len(self.nets)
 
-    def judge(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-        """What the judged one minimises: minus the critic's scores, and the distance between features."""
+    def generator_losses(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+        """What the generator minimises: minus the scores of its clips, and the distance between features."""
         with torch.no_grad():
             a = self(real)
         b = self(fake)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["SCALES", "magnitudes", "spectral_distance", "stress"]
+__all__ = ["SCALES", "distance_matching", "magnitudes", "spectral_distance"]
 
 SCALES = (2048, 1024, 512, 256, 128)
 FLOOR = 1e-3  # of a clip's largest magnitude: 60 dB below, so that padding does not dominate the logarithm
@@ -49,7 +49,7 @@ def spectral_distance(x: Tensor, y: Tensor, scales: Sequence[int] = SCALES, over
     return total / len(scales)
 
 
-def stress(z: Tensor, d: Tensor) -> Tensor:
+def distance_matching(z: Tensor, d: Tensor) -> Tensor:
     r"""How far the distances between points z (B, L) are from those between points d (B, D) of the same clips.
 
     The mean of :math:`(\|z_i - z_j\| / \bar z - \|d_i - d_j\| / \bar d)^2` over pairs, each over its mean distance, so that no unit

@@ -44,7 +44,7 @@ class Posterior(abc.ABC):
         """Nats, (B,)"""
 
     @abc.abstractmethod
-    def towards(self, other: "Posterior", t: Tensor) -> "Posterior":
+    def interpolate(self, other: "Posterior", t: Tensor) -> "Posterior":
         """On the way to another posterior of its kind: itself at weights t = 0, the other at 1; t like z, or spread over it."""
 
     @abc.abstractmethod
@@ -66,7 +66,7 @@ class Gaussian(Posterior):
         u = (z - self.mean) * (-self.log_std).exp()
         return -(0.5 * u.square() + self.log_std + 0.5 * LOG_2PI).flatten(1).sum(1)
 
-    def towards(self, other: "Gaussian", t: Tensor) -> "Gaussian":
+    def interpolate(self, other: "Gaussian", t: Tensor) -> "Gaussian":
         """Means and logarithms of variances go straight."""
         return Gaussian(torch.lerp(self.mean, other.mean, t), torch.lerp(self.log_std, other.log_std, t))
 
@@ -95,9 +95,9 @@ class FlowPosterior(Posterior):
         z0, ladj = self.flow(z, self.h)
         return self.base.log_prob(z0) + ladj
 
-    def towards(self, other: "FlowPosterior", t: Tensor) -> "FlowPosterior":
+    def interpolate(self, other: "FlowPosterior", t: Tensor) -> "FlowPosterior":
         """The base and the features go straight, and the flow after them."""
-        return FlowPosterior(self.base.towards(other.base, t), self.flow, torch.lerp(self.h, other.h, t))
+        return FlowPosterior(self.base.interpolate(other.base, t), self.flow, torch.lerp(self.h, other.h, t))
 
     def kl_standard(self, z: Tensor) -> Tensor:
         return (self.log_prob(z) - standard_log_prob(z))[:, None]
@@ -121,7 +121,7 @@ class Codes(Posterior):
         """0 for the series itself, minus infinity for any other."""
         return torch.where((z == self.mean).flatten(1).all(1), 0.0, -math.inf)
 
-    def towards(self, other: "Codes", t: Tensor) -> "Codes":
+    def interpolate(self, other: "Codes", t: Tensor) -> "Codes":
         """Points between two codes, as the decoder hears them; the numbers are those of the nearer end."""
         numbers = torch.where((t.expand_as(self.mean) < 0.5)[:, 0], self.numbers, other.numbers)
         return Codes(torch.lerp(self.mean, other.mean, t), numbers, self.size)

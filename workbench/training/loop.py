@@ -138,9 +138,9 @@ def fit_stage(
         torch.manual_seed(seed)
         tables = [stage.prepare(part, part is train) if stage.prepare else None for part in (train, valid)]
         if stage.steps:
-            heard = [part.measured(train) for part in (train, valid)]
-            data = Data(train, model, tables[0], heard[0], seed)
-            held = Data(valid, model, tables[1], heard[1], seed, HELD)
+            measured = [part.measured(train) for part in (train, valid)]
+            data = Data(train, model, tables[0], measured[0], seed)
+            held = Data(valid, model, tables[1], measured[1], seed, HELD)
             Loop(fabric, model, stage, data, held, log).run(keep, seed, state)
 
 
@@ -177,7 +177,7 @@ class Patience:
 class Data:
     """Clips as batches; the order of each pass is a function of (seed, pass) alone.
 
-    heard: what the ear measures on them, in standard deviations of the training clips, (n, D).
+    descriptors: acoustic descriptors of the clips, in standard deviations of the training clips, (n, D).
     """
 
     def __init__(
@@ -185,7 +185,7 @@ class Data:
         clips: Clips,
         model: Autoencoder,
         cached: Tensor | None,
-        heard: np.ndarray,
+        descriptors: np.ndarray,
         seed: int,
         most: int | None = None,
     ):
@@ -198,12 +198,12 @@ class Data:
         self.context = model.context_of(clips)
         self.index = torch.tensor(clips.index["clip"].to_numpy(np.int64))
         self.gain = torch.tensor(clips.index["gain"].to_numpy(np.float32))
-        self.heard = torch.from_numpy(heard.astype(np.float32))
+        self.descriptors = torch.from_numpy(descriptors.astype(np.float32))
 
     def batch(self, rows: np.ndarray) -> Batch:
         x = torch.from_numpy(self.clips.audio(rows))[:, None] if self.cached is None else self.cached[rows]
         c = None if self.context is None else self.context[rows]
-        return Batch(x, c, self.index[rows], self.gain[rows], self.seed, self.heard[rows])
+        return Batch(x, c, self.index[rows], self.gain[rows], self.seed, self.descriptors[rows])
 
     def training(self, step: int, size: int) -> Batch:
         """Batch number `step` of an endless shuffled stream."""
@@ -229,7 +229,7 @@ class Step(nn.Module):
             return self.stage.losses(batch, step)
         with torch.no_grad():
             real, fake = self.stage.pair(batch, step)
-        return {"critic": self.stage.critic.loss(real, fake)}
+        return {"discriminator": self.stage.discriminator.loss(real, fake)}
 
 
 @dataclass
@@ -251,11 +251,11 @@ class Loop:
         for name, part in model.named_children():
             part.requires_grad_(name in stage.trains).train(name in stage.trains)
         parts = [[p for p in model.parameters() if p.requires_grad]]
-        if stage.critic is not None:
-            parts.append(list(stage.critic.parameters()))
+        if stage.discriminator is not None:
+            parts.append(list(stage.discriminator.parameters()))
         optimisers = [torch.optim.AdamW(p, stage.lr, stage.betas, weight_decay=stage.weight_decay) for p in parts]
         self.module, *self.optimisers = fabric.setup(Step(model, stage), *optimisers)
-        self.at, self.judged = Progress(stage.name), {}  # where it stands, and the critic's last loss
+        self.at, self.judged = Progress(stage.name), {}  # where it stands, and the discriminator's last loss
 
     def run(self, keep: Callable[[dict], None] | None, seed: int, state: dict | None) -> None:
         stage, at = self.stage, self.at
@@ -300,12 +300,12 @@ class Loop:
         for group in (g for o in self.optimisers for g in o.param_groups):
             group["lr"] = rate
         batch = self.data.training(step, stage.batch_size).to(self.fabric.device)
-        if stage.critic is not None and step % stage.critic_every == 0:
-            stage.critic.requires_grad_(True)
+        if stage.discriminator is not None and step % stage.discriminator_every == 0:
+            stage.discriminator.requires_grad_(True)
             judged = self.module(batch, step, judge=True)
-            self.descend(judged["critic"], self.optimisers[1])
+            self.descend(judged["discriminator"], self.optimisers[1])
             self.judged = judged
-            stage.critic.requires_grad_(False)
+            stage.discriminator.requires_grad_(False)
         losses = self.module(batch, step)
         losses["total"] = self.total(losses, step)
         losses["gradient"] = self.descend(losses["total"], self.optimisers[0])
