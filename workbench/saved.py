@@ -41,8 +41,8 @@ def read(folder) -> Saved:
         )
     found = read_json(path, then="bring back a whole copy, or train the model again")
     version, family, settings = (found.get(name) for name in ("version", "family", "settings"))
-    if version != VERSION and version not in RENAMED:
-        known = ", ".join(map(str, [*RENAMED, VERSION]))
+    if version not in (readable := [*RENAMED, VERSION]):  # a list, as what is damaged may not be hashable
+        known = ", ".join(map(str, readable))
         raise UsageError(
             f"The model in {folder} has settings of version {version}, this workbench reads {known}; train it again."
         )
@@ -52,7 +52,7 @@ def read(folder) -> Saved:
             "that family into workbench/models, or train the model again."
         )
     kinds = {"length": int, "rate": int, "labels": list, "conditional": bool}
-    names = RENAMED.get(version, {})
+    names = {} if version == VERSION else RENAMED[version]
     known = {names.get(key, key): value for key, value in settings.items()} if isinstance(settings, dict) else {}
     wrong = [name for name, kind in kinds.items() if type(known.get(name)) is not kind]
     if wrong or min(known["length"], known["rate"]) < 1 or not all(isinstance(label, str) for label in known["labels"]):
