@@ -58,9 +58,9 @@ def demo(source: Path) -> None:
     table, _ = evaluate_reconstructions(model, clips)
     judged = evaluate_draws(model, clips, SEED)
     used = collapse.usage(model, clips.split("test"))
-    told = probes.latent_probes(model, clips, seed=SEED)
+    probed = probes.latent_probes(model, clips, seed=SEED)
     numbers = {"rise": used.rise, "nats": used.nats, "active": used.active, "size of sets": found.n, **judged.summary()}
-    numbers |= dict(zip(told.number, told.value, strict=True))
+    numbers |= dict(zip(probed.number, probed.value, strict=True))
     numbers |= {"parameters": sum(p.numel() for p in model.parameters()), "latents": model.latent}
     numbers |= {"rate": clips.rate, "length": clips.length, "seconds": runs.read(source)["wall_seconds"]}
     split = clips.index[clips.index.split.isin(["train", "valid", "test"])]

@@ -71,7 +71,7 @@ def spectra(arrays: dict[str, np.ndarray]) -> go.Figure:
     fig = plots.spectrogram(silence, float(arrays["rate"]), titles, columns=len(labels))
     for trace, levels in zip(fig.data, cells, strict=True):
         trace.z = levels
-    for row, name in enumerate(("held-out", "comes back", "drawn"), 1):
+    for row, name in enumerate(("held-out", "reconstruction", "drawn"), 1):
         fig.update_yaxes(title=f"{name}, Hz", row=row, col=1)
     fig.update_annotations(font_size=13).update_xaxes(tickvals=[0, 0.5])
     return small(fig).update_layout(height=350, coloraxis_colorbar_title_font_size=13)

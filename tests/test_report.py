@@ -117,4 +117,4 @@ def test_what_latents_tell_stands_beside_chance(model, clips):
 
 def test_side_by_side_alternates(model, clips):
     pairs, titles = side_by_side(model, clips.split("test"), 3)
-    assert pairs.shape == (6, clips.length) and len(titles) == 6 and titles[1].startswith("comes back")
+    assert pairs.shape == (6, clips.length) and len(titles) == 6 and titles[1].startswith("reconstruction")

@@ -29,10 +29,10 @@ def beside(clips: Clips, drawn: np.ndarray, names: Sequence[str]) -> tuple[np.nd
 
 @dataclass(frozen=True)
 class Draws:
-    """Draws of a model, judged by descriptors.
+    """Draws of a model, measured by descriptors.
 
     accuracy: of a classifier of real training clips, on held-out clips and on draws by label, each label counting the
-    same · confusion: (asked, heard) shares of the draws · vendi: per label, effective numbers of real and drawn clips
+    same · confusion: (requested, recognised) shares of the draws · vendi: per label, effective numbers of real and drawn clips
     at equal n · kolmogorov: per descriptor, distance of unlabelled draws from held-out clips, and the floor: training
     clips from held-out ones at the same n · memorisation: see `metrics.memorisation` · values: the descriptors
     themselves, held-out and drawn
@@ -57,7 +57,7 @@ class Draws:
     def __str__(self) -> str:
         s = self.summary()
         return (
-            f"The asked label is heard in {self.accuracy['draws']:.0%} of draws and {self.accuracy['held-out']:.0%} of held-out "
+            f"The requested label is recognised in {self.accuracy['draws']:.0%} of draws and {self.accuracy['held-out']:.0%} of held-out "
             f"clips (ratio {s['label accuracy ratio']:.2f}); within-label diversity is {s['diversity ratio']:.2f} of the real clips'; "
             f"memorisation of log-mel pictures {self.memorisation:.2f} (below 0.8 is suspicious); descriptors of unlabelled draws are "
             f"{s['descriptor distance']:.2f} from held-out clips (Kolmogorov-Smirnov; floor {s['descriptor floor']:.2f})."
@@ -100,16 +100,19 @@ def evaluate_draws(model: Autoencoder, clips: Clips, seed: int = 0, least: int =
     names = list(descriptors.NAMES)
     real, real_label = (fit.index.loc[fit.index.label.isin(labels), k] for k in (names, "label"))
     kept, kept_label = (held.loc[held.label.isin(labels), k] for k in (names, "label"))
-    judge = forest().fit(real.to_numpy(), real_label)
+    classifier = forest().fit(real.to_numpy(), real_label)
     drawn = {
         label: descriptors.matrix(model.sample(each, label=label, seed=seed)[:, 0].numpy(), model.rate)
         for label in labels
     }
-    heard = {label: judge.predict(x) for label, x in drawn.items()}
+    recognised = {label: classifier.predict(x) for label, x in drawn.items()}
     confusion = confusion_matrix(
-        np.repeat(labels, each), np.concatenate([heard[label] for label in labels]), labels=labels, normalize="true"
+        np.repeat(labels, each),
+        np.concatenate([recognised[label] for label in labels]),
+        labels=labels,
+        normalize="true",
     )
-    truth = confusion_matrix(kept_label, judge.predict(kept.to_numpy()), labels=labels, normalize="true")
+    truth = confusion_matrix(kept_label, classifier.predict(kept.to_numpy()), labels=labels, normalize="true")
 
     centre, spread = real.mean().to_numpy(), real.std().to_numpy() + 1e-9
     diversity = []

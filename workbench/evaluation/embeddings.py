@@ -7,6 +7,7 @@ length: both embeddings hear how long a silence is.
 
 import hashlib
 import importlib.util
+import io
 import os
 import sys
 from dataclasses import dataclass
@@ -110,10 +111,12 @@ def embed(
     if kept.is_file():
         return np.load(kept, allow_pickle=False)
     points = make()
+    buffer = io.BytesIO()  # numpy's own writer says of a full disk how much was written, and not why
+    np.save(buffer, points, allow_pickle=False)
     with files.room(kept):
         kept.parent.mkdir(parents=True, exist_ok=True)
         with files.whole(kept) as part:
-            np.save(part, points, allow_pickle=False)
+            part.write_bytes(buffer.getvalue())
     return points
 
 

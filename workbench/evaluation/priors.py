@@ -68,10 +68,10 @@ def evaluate_priors(
                 nats = model.prior.eval().log_prob(held, c).numpy()
             drawn, asked = model.draw(1000, seed=seed)
             low, high = metrics.bootstrap(nats)
-            heard = {}
+            measured = {}
             if at is not None:
                 c_n = asked[: at.n] if model.context_spec and asked is not None else None
-                heard = at.measure(at.points(model.render(drawn[: at.n], c_n)[:, 0].numpy()))
+                measured = at.measure(at.points(model.render(drawn[: at.n], c_n)[:, 0].numpy()))
             table.append(
                 {
                     "prior": kind,
@@ -81,7 +81,7 @@ def evaluate_priors(
                     "mmd": metrics.mmd(held, drawn, bandwidth),
                     "floor": floor,
                     "auc": metrics.auc(held, drawn[: len(held)], seed) if len(held) >= 10 else np.nan,
-                    **heard,
+                    **measured,
                     "n": len(nats),
                     "parameters": sum(v.numel() for v in model.prior.parameters()),
                     "seconds": round(seconds, 1),

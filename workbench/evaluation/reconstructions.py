@@ -34,7 +34,7 @@ def side_by_side(model: Autoencoder, clips: Clips, n: int, seed: int = 0) -> tup
     titles = [
         t
         for label, name, d in zip(named.label, named["name"], distance, strict=True)
-        for t in (f"{label}: {name}", f"comes back ({d:.2f})")
+        for t in (f"{label}: {name}", f"reconstruction ({d:.2f})")
     ]
     return torch.stack([x, y], 1)[:, :, 0].flatten(0, 1).numpy(), titles
 

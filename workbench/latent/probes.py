@@ -20,7 +20,7 @@ __all__ = ["at_levels", "explained", "latent_probes"]
 
 
 def latent_probes(model: Autoencoder, clips: Clips, n: int = 256, seed: int = 0) -> pd.DataFrame:
-    """What can be told from latents: number, value, and chance, what a latent that tells nothing would get.
+    """What latents determine: number, value, and chance, the value of a latent without information.
 
     A linear probe of the label and the silhouette of labels (training latents judge test latents, series by their mean);
     the rank correlation of distances between held-out latents with those of standardised descriptors; GILBO, the nats that
@@ -58,8 +58,8 @@ def at_levels(model: Autoencoder, clips: Clips, decibels: float, seed: int = 0) 
     """The posterior mean of every clip, each at a random level of up to so many dB more or less, (N, L) or (N, L, K)"""
     gain = 10 ** (np.random.default_rng(seed).uniform(-decibels, decibels, (len(clips), 1)) / 20)
     parts = (slice(i, i + 256) for i in range(0, len(clips), 256))
-    heard = (torch.from_numpy((clips.audio(part) * gain[part]).astype(np.float32))[:, None] for part in parts)
-    return torch.cat([model.batched(model.encode, x) for x in heard])
+    louder = (torch.from_numpy((clips.audio(part) * gain[part]).astype(np.float32))[:, None] for part in parts)
+    return torch.cat([model.batched(model.encode, x) for x in louder])
 
 
 def explained(
